@@ -1,0 +1,1 @@
+"""Reliable concept detection in transformers from the tail of token activations."""

@@ -1,0 +1,1 @@
+"""Labelled samples: containers, readers of the open folder formats, built-in demo sets, splits."""

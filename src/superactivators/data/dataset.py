@@ -1,0 +1,261 @@
+"""Labelled texts or images in memory: what every reader and generator makes, and what a backbone reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image
+
+from superactivators.errors import DataError, allowed
+
+SPLITS = ("train", "cal", "test")
+VOID = 255
+"""Mask id of pixels that nobody labelled: they count neither for nor against any concept."""
+
+Modality: TypeAlias = Literal["text", "image"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters ``text[start:end]`` carry ``concept`` (Python string indices, end exclusive)."""
+
+    start: int
+    end: int
+    concept: str
+
+
+@final
+@dataclass(frozen=True)
+class TextSample:
+    """One text with its labels.
+
+    Attributes
+    ----------
+    id : str
+        Unique in its data set.
+    text : str
+        Not empty.
+    spans : tuple of Span
+        Where each concept stands; may overlap.
+    labels : frozenset of str or None
+        Concepts present in the text. None: those that have a token.
+    split : str or None
+        ``"train"``, ``"cal"`` or ``"test"``; None until splits are made.
+    group : str or None
+        Samples of one group (document, author) are never in two splits.
+    """
+
+    id: str
+    text: str
+    spans: tuple[Span, ...] = ()
+    labels: frozenset[str] | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class ImageSample:
+    """One image with its labels.
+
+    Attributes
+    ----------
+    id : str
+        Unique in its data set.
+    image : Path or uint8 array of shape (height, width, 3)
+        A file that Pillow reads, or RGB pixels.
+    mask : Path or integer array of shape (height, width), or None
+        Class id of every pixel: a single-channel image file, or an array. 0 = none of the classes, 255 = unlabelled.
+    labels : frozenset of str or None
+        Concepts present in the image. None: those that have a token.
+    split, group : str or None
+        As for `TextSample`.
+    """
+
+    id: str
+    image: Path | UInt8[np.ndarray, "h w 3"]
+    mask: Path | Integer[np.ndarray, "h w"] | None = None
+    labels: frozenset[str] | None = None
+    split: str | None = None
+    group: str | None = None
+
+    def load_image(self) -> Image.Image:
+        """Open the picture as RGB; raises ``DataError`` if it cannot be read."""
+        if isinstance(self.image, np.ndarray):
+            return Image.fromarray(self.image)
+        return open_image(self.image)
+
+    def load_mask(self) -> Integer[np.ndarray, "h w"] | None:
+        """Read the class ids of the pixels, or None where the sample has no mask."""
+        if self.mask is None or isinstance(self.mask, np.ndarray):
+            return self.mask
+        try:
+            with Image.open(self.mask) as opened:
+                if opened.mode not in ("L", "P", "I", "I;16"):
+                    raise DataError(
+                        f"{self.mask}: a mask must have one channel of class ids, but its mode is {opened.mode!r}; "
+                        "save it as an 8-bit greyscale or palette PNG"
+                    )
+                return np.asarray(opened)
+        except OSError as error:
+            raise DataError(f"{self.mask}: cannot be read as a mask ({error}); give a PNG of class ids") from error
+
+
+Sample: TypeAlias = TextSample | ImageSample
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image file as RGB.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or is not an image.
+    """
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error}); give a PNG, JPEG or similar file") from error
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ConceptDataset:
+    """Samples of one modality with concept labels and splits.
+
+    Attributes
+    ----------
+    name : str
+        How reports call it.
+    concepts : tuple of str
+        Concept names; their order is the column order of every table and matrix made from this data set.
+    samples : tuple of TextSample or of ImageSample
+        At least one, all of one type; ids are unique.
+    classes : mapping of int to tuple of str
+        Images only: which concepts a pixel of each mask id carries (one id may carry several, such as red and cube).
+
+    Raises
+    ------
+    DataError
+        If samples are missing or of mixed modality, an id comes twice, or a split is none of the three.
+    """
+
+    name: str
+    concepts: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    classes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.samples:
+            raise DataError(f"data set {self.name!r} has no samples; give at least one")
+        if not self.concepts:
+            raise DataError(f"data set {self.name!r} names no concept; label at least one span, mask or sample")
+        if len({type(sample) for sample in self.samples}) > 1:
+            raise DataError(f"data set {self.name!r} mixes texts and images; make one data set of each")
+        seen: set[str] = set()
+        for sample in self.samples:
+            if sample.id in seen:
+                raise DataError(f"data set {self.name!r}: sample id {sample.id!r} comes twice; ids must be unique")
+            seen.add(sample.id)
+            if sample.split is not None and sample.split not in SPLITS:
+                raise DataError(
+                    f"data set {self.name!r}: sample {sample.id!r} is in split {sample.split!r}; "
+                    f"{allowed(sample.split, SPLITS)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split} {int((self.splits == split).sum())}" for split in SPLITS)
+        held = f"{len(self)} samples ({sizes}), {len(self.concepts)} concepts"
+        return f"ConceptDataset({self.name!r}, {self.modality}, {held})"
+
+    @property
+    def modality(self) -> Modality:
+        """``"text"`` or ``"image"``."""
+        return "text" if isinstance(self.samples[0], TextSample) else "image"
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample ids, in order."""
+        return [sample.id for sample in self.samples]
+
+    @property
+    def splits(self) -> np.ndarray:
+        """Split of every sample as a string array of shape (samples,); ``""`` where none is set."""
+        return np.array([sample.split or "" for sample in self.samples])
+
+    @property
+    def has_token_labels(self) -> bool:
+        """Whether any sample says where its concepts are (spans or a mask)."""
+        return any(
+            bool(sample.spans) if isinstance(sample, TextSample) else sample.mask is not None for sample in self.samples
+        )
+
+    def given_labels(self) -> tuple[Bool[np.ndarray, "n c"], Bool[np.ndarray, " n"]]:
+        """Sample labels as they were given.
+
+        Returns
+        -------
+        labels : bool array of shape (samples, concepts)
+        known : bool array of shape (samples,)
+            False where a sample's labels are to be derived from its tokens.
+        """
+        column = {concept: number for number, concept in enumerate(self.concepts)}
+        labels = np.zeros((len(self), len(self.concepts)), dtype=bool)
+        known = np.array([sample.labels is not None for sample in self.samples])
+        for row, sample in enumerate(self.samples):
+            for name in sample.labels or ():
+                if name in column:
+                    labels[row, column[name]] = True
+        return labels, known
+
+    def with_concepts(self, concepts: Iterable[str]) -> ConceptDataset:
+        """Keep only the named concepts, in the given order; unknown names raise ``DataError``."""
+        chosen = tuple(dict.fromkeys(concepts))
+        for name in chosen:
+            if name not in self.concepts:
+                raise DataError(f"data set {self.name!r} has no concept {name!r}; {allowed(name, self.concepts)}")
+        return replace(self, concepts=chosen)
+
+    def subset(self, rows: Iterable[int]) -> ConceptDataset:
+        """Keep only the samples with the given numbers, in the given order."""
+        return replace(self, samples=tuple(self.samples[int(row)] for row in rows))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that a study reads: ids, texts or pixels, labels, masks, splits, concepts."""
+        digest = hashlib.sha256()
+        digest.update(json.dumps([self.modality, self.concepts, sorted(self.classes.items())]).encode())
+        for sample in self.samples:
+            labels = None if sample.labels is None else sorted(sample.labels)
+            record: list[object] = [sample.id, labels, sample.split, sample.group]
+            if isinstance(sample, TextSample):
+                record += [sample.text, [(span.start, span.end, span.concept) for span in sample.spans]]
+                digest.update(json.dumps(record).encode())
+            else:
+                digest.update(json.dumps(record).encode())
+                digest.update(_content(sample.image))
+                digest.update(_content(sample.mask))
+        return digest.hexdigest()
+
+
+def _content(source: Path | np.ndarray | None) -> bytes:
+    if source is None:
+        return b"none"
+    if isinstance(source, Path):
+        return hashlib.sha256(source.read_bytes()).digest()
+    return hashlib.sha256(
+        repr((source.shape, source.dtype.str)).encode() + np.ascontiguousarray(source).tobytes()
+    ).digest()

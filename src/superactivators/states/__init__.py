@@ -1,0 +1,1 @@
+"""Token states: labels on tokens, the sharded store on disk, extraction, scaling, states made elsewhere."""

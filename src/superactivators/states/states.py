@@ -1,0 +1,219 @@
+"""Token states with their labels, wherever they are kept: what concept learning and scoring read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Protocol, TypeAlias, final
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from superactivators.artefacts import array_fingerprint, fingerprint
+from superactivators.data.dataset import SPLITS
+from superactivators.errors import DataError, StudyError, allowed
+from superactivators.ragged import rows_of, segment_ids
+from superactivators.states.labels import Labels
+from superactivators.states.scaling import Scaling
+
+Level: TypeAlias = Literal["token", "sample"]
+
+
+class StateValues(Protocol):
+    """Numbers without labels: states of tokens and samples at some sites."""
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Site names, in depth order."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Number of columns of every state."""
+        ...
+
+    @property
+    def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
+        """Token offsets of the samples."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what the numbers were made from."""
+        ...
+
+    @property
+    def has_sample_states(self) -> bool:
+        """Whether `samples` can be called."""
+        ...
+
+    def blocks(self, site: str) -> Iterator[tuple[int, Tensor]]:
+        """Yield the first token number and the states, as stored, of consecutive blocks of whole samples."""
+        ...
+
+    def samples(self, site: str) -> Float[Tensor, "n d"]:
+        """Sample states, float32."""
+        ...
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class States:
+    """States of tokens and samples at one or more sites, with labels and splits.
+
+    Attributes
+    ----------
+    values : StateValues
+        The numbers, on disk or in memory.
+    labels : Labels
+        Labels and splits of the same samples and tokens.
+    """
+
+    values: StateValues
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        if len(self.labels.ids) != len(self.values.offsets) - 1 or len(self.labels.known) != self.values.offsets[-1]:
+            raise DataError(
+                f"labels of {len(self.labels.ids)} samples and {len(self.labels.known)} tokens do not belong to states "
+                f"of {len(self.values.offsets) - 1} samples and {self.values.offsets[-1]} tokens"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"States({len(self.labels.ids)} samples, {self.values.offsets[-1]} tokens, {len(self.values.sites)} sites "
+            f"x {self.values.width}, {len(self.labels.concepts)} concepts)"
+        )
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Site names, in depth order."""
+        return self.values.sites
+
+    @property
+    def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
+        """Token offsets of the samples."""
+        return self.values.offsets
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Concept names."""
+        return self.labels.concepts
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over numbers and labels."""
+        labels = self.labels
+        tokens = [] if labels.tokens is None else [labels.tokens.indptr, labels.tokens.indices]
+        arrays = [array_fingerprint(array) for array in (labels.samples, labels.known, *tokens)]
+        return fingerprint([self.values.fingerprint, labels.ids, labels.splits.tolist(), labels.concepts, arrays])
+
+    def with_concepts(self, concepts: Sequence[str]) -> States:
+        """Keep only the named concepts; unknown names raise ``DataError``."""
+        for name in concepts:
+            if name not in self.concepts:
+                raise DataError(f"no concept {name!r} in these states; {allowed(name, self.concepts)}")
+        return replace(self, labels=self.labels.with_concepts(list(concepts)))
+
+    def rows(self, site: str, split: str, level: Level = "token") -> StateRows:
+        """States of one split at one site, as a matrix that is read block by block.
+
+        Parameters
+        ----------
+        site : str
+            One of `sites`.
+        split : str
+            ``"train"``, ``"cal"`` or ``"test"``.
+        level : str
+            ``"token"`` or ``"sample"``.
+        """
+        if site not in self.sites:
+            raise StudyError(f"no states at {site!r}; {allowed(site, self.sites)}")
+        if split not in SPLITS:
+            raise StudyError(f"unknown split {split!r}; {allowed(split, SPLITS)}")
+        if level == "sample" and not self.values.has_sample_states:
+            raise StudyError("these states have no sample states; pass sample_values, or leave out the method 'cls'")
+        return StateRows(self, site, self.labels.in_split(split), level)
+
+
+@final
+class StateRows:
+    """States of some samples at one site; see `States.rows` and `superactivators.states.scaling.Rows`.
+
+    Attributes
+    ----------
+    samples : int64 array of shape (k,)
+        Which samples, in order.
+    offsets : int64 array of shape (k + 1,)
+        Rows of each of them.
+    labels : CSR bool matrix of shape (rows, concepts)
+    known : bool array of shape (rows,)
+        False for rows that nobody labelled.
+    """
+
+    def __init__(
+        self,
+        states: States,
+        site: str,
+        samples: Int[np.ndarray, " k"],
+        level: Level,
+        scaling: Scaling | None = None,
+    ) -> None:
+        self._states = states
+        self._site = site
+        self._level = level
+        self._scaling = scaling
+        self.samples = samples
+        labels = states.labels
+        if level == "sample":
+            self.offsets = np.arange(len(samples) + 1, dtype=np.int64)
+            self.labels = sp.csr_matrix(labels.samples[samples])
+            self.known = np.ones(len(samples), dtype=bool)
+            return
+        lengths = np.diff(states.offsets)[samples]
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = rows_of(states.offsets, samples)
+        if labels.tokens is None:
+            # Sample labels only: every token of a positive sample stands in for the concept.
+            owner = np.repeat(np.arange(len(samples)), lengths)
+            self.labels = sp.csr_matrix(labels.samples[samples])[owner]
+            self.known = np.ones(len(rows), dtype=bool)
+        else:
+            self.labels, self.known = labels.tokens[rows], labels.known[rows]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.offsets[-1])
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self._states.values.width
+
+    def scaled(self, scaling: Scaling) -> StateRows:
+        """Give the same rows, scaled as they are read."""
+        return StateRows(self._states, self._site, self.samples, self._level, scaling)
+
+    def blocks(self) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
+        """Yield the first row number and the float32 rows of each block."""
+        values = self._states.values
+        if self._level == "sample":
+            yield 0, self._finished(values.samples(self._site)[torch.from_numpy(self.samples)])
+            return
+        wanted = np.zeros(len(self._states.offsets) - 1, dtype=bool)
+        wanted[self.samples] = True
+        token_wanted = wanted[segment_ids(self._states.offsets)]
+        start = 0
+        for first, block in values.blocks(self._site):
+            chosen = torch.from_numpy(np.flatnonzero(token_wanted[first : first + len(block)]))
+            if len(chosen):
+                yield start, self._finished(block if len(chosen) == len(block) else block[chosen])
+                start += len(chosen)
+
+    def _finished(self, block: Tensor) -> Float[Tensor, "rows d"]:
+        return block.float() if self._scaling is None else self._scaling.apply(block)
