@@ -112,7 +112,7 @@ class ConceptBank:
         vectors = torch.from_numpy(arrays["vectors"])
         if vectors.shape != (len(concepts), len(arrays["mean"])) or not bool(torch.isfinite(vectors).all()):
             raise StoreError(
-                f"{reader.folder / entry['file']}: vectors do not fit {len(concepts)} concepts; learn again"
+                f"{reader.folder / entry['file']}: its vectors are not those of its concepts; learn again"
             )
         return ConceptBank(
             kind=entry["kind"],

@@ -15,7 +15,8 @@ from superactivators.concepts.bank import ConceptBank
 from superactivators.errors import StudyError
 from superactivators.ragged import offsets_of, rows_of
 from superactivators.scores.pooling import pools
-from superactivators.states.states import States
+from superactivators.states.labels import Labels
+from superactivators.states.states import Level, States
 
 FORMAT = Format("superactivators/scores", 1)
 POOLS = ("max", "mean", "last", "random")
@@ -30,30 +31,29 @@ class SiteScores:
 
     Attributes
     ----------
-    kind, site : str
+    kind, level, site : str
         Of the bank.
     pooled : mapping of str to float32 array of shape (samples, concepts)
         One score per sample, by pooling; ``"whole"`` for a bank of sample states.
     samples : int64 array of shape (k,)
         Samples whose token activations are kept (those of cal and test).
-    offsets : int64 array of shape (k + 1,)
-        Tokens of each of them.
     tokens : float32 array of shape (tokens, concepts)
-        Their activations; no rows for a bank of sample states.
+        Activations of all their tokens, in order; no rows for a bank of sample states.
     """
 
     kind: str
+    level: Level
     site: str
     pooled: Mapping[str, Float[np.ndarray, "n c"]]
     samples: Int[np.ndarray, " k"]
-    offsets: Int[np.ndarray, " k_plus_1"]
     tokens: Float[np.ndarray, "tokens c"]
 
     def save(self, folder: Path, made_from: str) -> None:
         """Write as a folder of format ``superactivators/scores``."""
         arrays = {f"pooled.{name}": scores for name, scores in self.pooled.items()}
-        arrays |= {"samples": self.samples, "offsets": self.offsets, "tokens": self.tokens}
-        with writing(folder, FORMAT, made_from, {"kind": self.kind, "site": self.site}) as writer:
+        arrays |= {"samples": self.samples, "tokens": self.tokens}
+        parameters = {"kind": self.kind, "level": self.level, "site": self.site}
+        with writing(folder, FORMAT, made_from, parameters) as writer:
             writer.arrays("scores.safetensors", arrays)
 
     @staticmethod
@@ -62,10 +62,27 @@ class SiteScores:
         reader = FolderReader(folder, FORMAT)
         arrays = reader.arrays("scores.safetensors")
         pooled = {name.removeprefix("pooled."): array for name, array in arrays.items() if name.startswith("pooled.")}
-        parameters = reader.manifest.parameters
-        return SiteScores(
-            parameters["kind"], parameters["site"], pooled, arrays["samples"], arrays["offsets"], arrays["tokens"]
-        )
+        made = reader.manifest.parameters
+        return SiteScores(made["kind"], made["level"], made["site"], pooled, arrays["samples"], arrays["tokens"])
+
+    def of_split(
+        self, labels: Labels, split: str
+    ) -> tuple[Float[np.ndarray, "tokens c"], Int[np.ndarray, " tokens"], Int[np.ndarray, " n_plus_1"]]:
+        """Take the token activations of one split.
+
+        Returns
+        -------
+        scores : float32 array of shape (tokens, concepts)
+        rows : int64 array of shape (tokens,)
+            Their numbers among all tokens.
+        offsets : int64 array of shape (samples + 1,)
+            Tokens of each sample of the split.
+        """
+        lengths = np.diff(labels.offsets)
+        place = np.flatnonzero(labels.splits[self.samples] == split)
+        chosen = self.samples[place]
+        held = rows_of(offsets_of(lengths[self.samples]), place)
+        return self.tokens[held], rows_of(labels.offsets, chosen), offsets_of(lengths[chosen])
 
 
 def score_tokens(
@@ -108,9 +125,8 @@ def score_tokens(
                 into[name][begin:end] = pools[name](activations, offsets, ids, seed)
             part.append(activations[keep])
     samples = np.flatnonzero(kept)
-    offsets = offsets_of(np.diff(states.offsets)[samples])
     return [
-        SiteScores(bank.kind, site, into, samples, offsets, np.concatenate(part))
+        SiteScores(bank.kind, "token", site, into, samples, np.concatenate(part))
         for bank, into, part in zip(banks, pooled, parts, strict=True)
     ]
 
@@ -121,5 +137,4 @@ def score_samples(states: States, bank: ConceptBank) -> SiteScores:
         raise StudyError("score_samples needs a bank of sample states")
     scores = bank.activations(states.values.samples(bank.site)).numpy()
     nothing = np.empty((0, len(bank.concepts)), dtype=np.float32)
-    none = np.empty(0, dtype=np.int64)
-    return SiteScores(bank.kind, bank.site, {WHOLE: scores}, none, np.zeros(1, dtype=np.int64), nothing)
+    return SiteScores(bank.kind, "sample", bank.site, {WHOLE: scores}, np.empty(0, dtype=np.int64), nothing)

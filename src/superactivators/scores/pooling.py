@@ -38,7 +38,7 @@ def pool_last(
     activations: Float[np.ndarray, "tokens c"], offsets: Int[np.ndarray, " n_plus_1"], ids: list[str], seed: int
 ) -> Float[np.ndarray, "n c"]:
     """Activation of the sample's last token (the last patch in raster order)."""
-    return activations[last_rows(offsets)]
+    return np.asarray(activations[last_rows(offsets)])
 
 
 @pools.register("random")
@@ -46,4 +46,4 @@ def pool_random(
     activations: Float[np.ndarray, "tokens c"], offsets: Int[np.ndarray, " n_plus_1"], ids: list[str], seed: int
 ) -> Float[np.ndarray, "n c"]:
     """Activation of one token of the sample, drawn from the seed and the sample's id."""
-    return activations[random_rows(offsets, ids, seed)]
+    return np.asarray(activations[random_rows(offsets, ids, seed)])

@@ -173,7 +173,7 @@ def states_from_arrays(
     labelled = np.ones(n_tokens, dtype=bool) if known is None else np.asarray(known, dtype=bool)
     if labelled.shape != (n_tokens,):
         raise DataError(f"known must have shape ({n_tokens},); got {labelled.shape}")
-    labels = Labels(names_of_samples, split_names, names, sample_matrix, token_matrix, labelled, {})
+    labels = Labels(names_of_samples, bounds, split_names, names, sample_matrix, token_matrix, labelled, {})
     return States(ArrayValues(tokens, bounds, samples), labels)
 
 

@@ -29,6 +29,8 @@ class Labels:
     ----------
     ids : list of str
         Sample ids.
+    offsets : int64 array of shape (samples + 1,)
+        Tokens of each sample.
     splits : string array of shape (samples,)
         ``"train"``, ``"cal"`` or ``"test"``.
     concepts : tuple of str
@@ -45,6 +47,7 @@ class Labels:
     """
 
     ids: list[str]
+    offsets: Int[np.ndarray, " n_plus_1"]
     splits: np.ndarray
     concepts: tuple[str, ...]
     samples: Bool[np.ndarray, "n c"]
@@ -61,6 +64,7 @@ class Labels:
         columns = [self.concepts.index(name) for name in concepts]
         return Labels(
             ids=self.ids,
+            offsets=self.offsets,
             splits=self.splits,
             concepts=tuple(concepts),
             samples=self.samples[:, columns],
@@ -71,7 +75,11 @@ class Labels:
 
     def save(self, folder: Path, made_from: str) -> None:
         """Write as a folder of format ``superactivators/labels``."""
-        arrays = {"samples": self.samples.astype(np.uint8), "known": self.known.astype(np.uint8)}
+        arrays = {
+            "samples": self.samples.astype(np.uint8),
+            "known": self.known.astype(np.uint8),
+            "offsets": self.offsets,
+        }
         if self.tokens is not None:
             arrays |= {"indptr": self.tokens.indptr.astype(np.int64), "indices": self.tokens.indices.astype(np.int32)}
         with writing(folder, FORMAT, made_from, {"concepts": list(self.concepts)}) as writer:
@@ -94,6 +102,7 @@ class Labels:
             tokens = sp.csr_matrix((ones, arrays["indices"], arrays["indptr"]), shape=shape)
         return Labels(
             ids=content["ids"],
+            offsets=arrays["offsets"],
             splits=np.array(content["splits"]),
             concepts=concepts,
             samples=arrays["samples"].astype(bool),
@@ -161,7 +170,7 @@ def label(
         )
         derived = (owner @ tokens.astype(np.int32)).toarray() > 0
         samples = np.where(given[:, None], samples, derived)
-    return Labels(dataset.ids, dataset.splits, dataset.concepts, samples, tokens, known, lost)
+    return Labels(dataset.ids, encoding.offsets, dataset.splits, dataset.concepts, samples, tokens, known, lost)
 
 
 def _pairs_to_csr(

@@ -77,10 +77,10 @@ class States:
     labels: Labels
 
     def __post_init__(self) -> None:
-        if len(self.labels.ids) != len(self.values.offsets) - 1 or len(self.labels.known) != self.values.offsets[-1]:
+        if not np.array_equal(self.labels.offsets, self.values.offsets):
             raise DataError(
-                f"labels of {len(self.labels.ids)} samples and {len(self.labels.known)} tokens do not belong to states "
-                f"of {len(self.values.offsets) - 1} samples and {self.values.offsets[-1]} tokens"
+                f"labels of {len(self.labels.ids)} samples and {self.labels.offsets[-1]} tokens do not fit "
+                f"states of {len(self.values.offsets) - 1} samples and {self.values.offsets[-1]} tokens"
             )
 
     def __repr__(self) -> str:

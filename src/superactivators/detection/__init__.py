@@ -1,0 +1,1 @@
+"""Thresholds from the in-concept tail, detection and its baselines, metrics with intervals, direct localisation."""

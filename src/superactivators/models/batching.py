@@ -1,0 +1,125 @@
+"""Forward batches: which samples run together, and where their tokens stand in what the model returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from superactivators.data.dataset import Modality, Sample
+from superactivators.models.encoding import Encoding
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the wanted rows stand in states of shape (pieces, sequence, d), seen as (pieces * sequence, d).
+
+    Attributes
+    ----------
+    rows : int64 array of shape (tokens,)
+        Content tokens, in the order of the encoding.
+    counts : int64 array of shape (pieces,)
+        How many of them each piece has.
+    cls : int64 array of shape (pieces,) or None
+        The CLS state of each piece; None if the model has none.
+    """
+
+    rows: Int[np.ndarray, " tokens"]
+    counts: Int[np.ndarray, " pieces"]
+    cls: Int[np.ndarray, " pieces"] | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ForwardPass:
+    """Inputs of one forward pass.
+
+    Attributes
+    ----------
+    inputs : mapping of str to tensor
+        Arguments of the model's ``forward``, on the CPU.
+    layout : function of int
+        Gives the `Layout` for the length of the sequence that the model turns out to have; raises ``ModelError`` for
+        a length that cannot be.
+    pieces : int64 array of shape (pieces,)
+        Which sample of the batch each piece belongs to. An image is one piece; a long text is several windows.
+    """
+
+    inputs: Mapping[str, Tensor]
+    layout: Callable[[int], Layout]
+    pieces: Int[np.ndarray, " pieces"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ForwardBatch:
+    """Samples that are captured together, in one forward pass or, for a very long text, in several.
+
+    Attributes
+    ----------
+    rows : int64 array of shape (k,)
+        Sample numbers within the sequence that was given.
+    offsets : int64 array of shape (k + 1,)
+        Content tokens of each of them.
+    passes : sequence of ForwardPass
+    """
+
+    rows: Int[np.ndarray, " k"]
+    offsets: Int[np.ndarray, " k_plus_1"]
+    passes: Sequence[ForwardPass]
+
+
+class SampleReader(Protocol):
+    """What turns samples into model inputs; there is one for texts and one for images."""
+
+    modality: Modality
+
+    def settings(self) -> dict[str, Any]:
+        """Everything about it that changes states or tokens, as JSON values."""
+        ...
+
+    def encode(self, samples: Sequence[Sample]) -> Encoding:
+        """Find the tokens of the samples, without a forward pass."""
+        ...
+
+    def batches(self, samples: Sequence[Sample], encoding: Encoding, max_batch_tokens: int) -> Iterator[ForwardBatch]:
+        """Form batches; every sample is in exactly one of them."""
+        ...
+
+
+def plan_batches(
+    lengths: Int[np.ndarray, " n"], pieces: Int[np.ndarray, " n"], max_batch_tokens: int
+) -> list[Int[np.ndarray, " k"]]:
+    """Group samples of similar length.
+
+    Parameters
+    ----------
+    lengths : int array of shape (n,)
+        Length of each sample's longest piece, special tokens included.
+    pieces : int array of shape (n,)
+        Number of pieces of each sample.
+    max_batch_tokens : int
+        Most tokens, padding included, in a group; a single sample may be longer.
+
+    Returns
+    -------
+    list of int64 arrays
+        Sample numbers, shortest samples first; ties keep the given order, so that the same samples always make the
+        same groups.
+    """
+    order = np.lexsort((np.arange(len(lengths)), pieces, lengths))
+    groups: list[Int[np.ndarray, " k"]] = []
+    begin, total = 0, 0
+    for place, sample in enumerate(order.tolist()):  # a loop over samples: each group depends on the one before
+        total += int(pieces[sample])
+        if place > begin and total * int(lengths[sample]) > max_batch_tokens:
+            groups.append(order[begin:place])
+            begin, total = place, int(pieces[sample])
+    if len(order):
+        groups.append(order[begin:])
+    return groups
