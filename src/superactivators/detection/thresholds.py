@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -89,3 +90,9 @@ class Threshold:
             name: None if isinstance(value, float) and not np.isfinite(value) else value
             for name, value in fields.items()
         }
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Threshold:
+        """Read what `as_dict` gave; raises ``TypeError`` if fields are missing or unknown."""
+        ends = {name: float("nan") for name in ("low", "high") if fields.get(name) is None}
+        return Threshold(**{**fields, **ends})

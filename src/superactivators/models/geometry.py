@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, final
 
 import numpy as np
@@ -94,7 +93,8 @@ class ImageGeometry:
         down, across = height / out_height, width / out_width  # original pixels per processed pixel
         top = left = 0
         if self.crop is not None:
-            top, left = _crop_start(out_height, self.crop[0]), _crop_start(out_width, self.crop[1])
+            # negative where the image is smaller than the crop: it is padded, half of it (rounded up) before
+            top, left = (out_height - self.crop[0]) // 2, (out_width - self.crop[1]) // 2
             out_height, out_width = self.crop
         if self.pad is not None:
             out_height, out_width = max(out_height, self.pad[0]), max(out_width, self.pad[1])
@@ -130,12 +130,6 @@ def _resized(size: dict[str, int], height: int, width: int) -> tuple[int, int]:
         f"the image processor resizes to {size}, a rule that is not known here, so patches cannot be located; "
         "set geometry='squash' to resize the whole image to the model's square"
     )
-
-
-def _crop_start(have: int, want: int) -> int:
-    """First row of a centre crop; negative where the image is smaller and is padded evenly."""
-    start = (have - want) // 2
-    return start if want <= have else start + ceil((want - have) / 2) - ceil((want - have) / 2)
 
 
 def prove_geometry(

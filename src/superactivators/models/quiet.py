@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as levels
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ def quiet_transformers() -> Iterator[None]:
     """Turn off log lines, progress bars and warnings of transformers inside a ``with`` block, and restore them after."""
     verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(levels.CRITICAL)
     hub_logging.set_verbosity(hub_logging.CRITICAL)
     logging.disable_progress_bar()
     try:
@@ -26,4 +27,6 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         hub_logging.set_verbosity(hub_verbosity)
         if bars:
-            logging.enable_progress_bar()
+            with warnings.catch_warnings():  # it complains where an environment variable keeps the bars off
+                warnings.simplefilter("ignore")
+                logging.enable_progress_bar()

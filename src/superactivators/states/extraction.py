@@ -173,14 +173,14 @@ def extract(
     store = StateStore(folder)
     made_from = labels_fingerprint(dataset, plan.fingerprint, text_rule, patch_rule)
     labels = label(dataset, store.encoding, text_rule=text_rule, patch_rule=patch_rule)
-    labels.save(folder.with_name(f"{folder.name}.{LABELS}"), made_from)
+    labels.save(folder / LABELS, made_from)
     return States(store, labels)
 
 
 def open_states(folder: str | Path) -> States:
     """Open a store that `extract` made; raises ``StoreError`` if it is missing, unfinished, foreign or damaged."""
     path = Path(folder)
-    return States(StateStore(path), Labels.load(path.with_name(f"{path.name}.{LABELS}")))
+    return States(StateStore(path), Labels.load(path / LABELS))
 
 
 def _fill(backbone: Backbone, dataset: ConceptDataset, plan: ExtractionPlan, folder: Path, progress: bool) -> None:

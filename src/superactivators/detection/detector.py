@@ -1,0 +1,257 @@
+"""The detector: concept vectors and thresholds, ready for new inputs, kept as a folder of arrays and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from superactivators.artefacts import FolderReader, Format, fingerprint, writing
+from superactivators.concepts.bank import ConceptBank
+from superactivators.detection.card import render_card
+from superactivators.detection.metrics import DetectionMetrics
+from superactivators.detection.thresholds import Threshold, refuse_own_split
+from superactivators.errors import CalibrationError, ModelError, StoreError
+from superactivators.ragged import segment_max
+from superactivators.states.states import States
+
+FORMAT = Format("superactivators/detector", 1)
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """One concept in one input.
+
+    Attributes
+    ----------
+    concept : str
+    present : bool
+        Whether ``score >= threshold``.
+    score : float
+        Highest activation of the input's tokens.
+    threshold, delta : float
+        Decision threshold and the sparsity level that it comes from.
+    site : str
+    fired : int64 array of shape (k,)
+        Token numbers of the SuperActivators: activation at or above the threshold.
+    activations : float32 array of shape (tokens,)
+        Of all tokens of the input.
+    """
+
+    concept: str
+    present: bool
+    score: float
+    threshold: float
+    delta: float
+    site: str
+    fired: Int[np.ndarray, " k"]
+    activations: Float[np.ndarray, " tokens"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """SuperActivator detectors of several concepts, each at its own layer.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the concept vectors.
+    banks : tuple of ConceptBank
+        Token vectors, a bank for each site that some concept uses.
+    thresholds : tuple of Threshold
+        One for each concept; their order is the order of the concepts.
+    model : mapping
+        How to load the backbone (``name`` and settings) and its ``fingerprint``; empty if states came from arrays.
+    dtype : str
+        How the states were kept that the detector was made from; new states are rounded alike.
+    card : mapping
+        What the README shows: data, splits, prevalence, test metrics. JSON types.
+    """
+
+    kind: str
+    banks: tuple[ConceptBank, ...]
+    thresholds: tuple[Threshold, ...]
+    model: Mapping[str, Any]
+    dtype: str
+    card: Mapping[str, Any]
+
+    @staticmethod
+    def of(
+        banks: Mapping[str, ConceptBank],
+        thresholds: Sequence[Threshold],
+        *,
+        model: Mapping[str, Any] | None = None,
+        dtype: str = "float32",
+        card: Mapping[str, Any] | None = None,
+    ) -> Detector:
+        """Put a detector together from the banks by site and one threshold for each concept."""
+        kept = []
+        for site in dict.fromkeys(threshold.site for threshold in thresholds):
+            bank = banks[site]
+            names = tuple(threshold.concept for threshold in thresholds if threshold.site == site)
+            columns = torch.tensor([bank.concepts.index(name) for name in names])
+            kept.append(
+                replace(
+                    bank,
+                    concepts=names,
+                    vectors=bank.vectors[columns],
+                    bias=bank.bias[columns],
+                    estimable=bank.estimable[columns.numpy()],
+                )
+            )
+        return Detector(kept[0].kind, tuple(kept), tuple(thresholds), model or {}, dtype, card or {})
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Concept names."""
+        return tuple(threshold.concept for threshold in self.thresholds)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites whose states are needed."""
+        return tuple(bank.site for bank in self.banks)
+
+    def __repr__(self) -> str:
+        return f"Detector({self.kind!r}, {len(self.concepts)} concepts at {', '.join(self.sites)})"
+
+    def activations(self, states: Mapping[str, Float[Tensor, "tokens d"]]) -> Float[np.ndarray, "tokens c"]:
+        """Activations of tokens against every concept.
+
+        Parameters
+        ----------
+        states : mapping of site to float tensor of shape (tokens, width)
+            Raw states at `sites`.
+
+        Returns
+        -------
+        float32 array of shape (tokens, concepts)
+        """
+        column = {name: number for number, name in enumerate(self.concepts)}
+        n_tokens = len(next(iter(states.values())))
+        result = np.empty((n_tokens, len(self.concepts)), dtype=np.float32)
+        for bank in self.banks:
+            rounded = states[bank.site].to(getattr(torch, self.dtype))
+            result[:, [column[name] for name in bank.concepts]] = bank.activations(rounded).numpy()
+        return result
+
+    def findings(self, activations: Float[np.ndarray, "tokens c"]) -> list[Finding]:
+        """Decide for one input from the activations of its tokens."""
+        scores = activations.max(axis=0).astype(np.float64)
+        fires = activations.astype(np.float64) >= np.array([threshold.value for threshold in self.thresholds])
+        return [
+            Finding(
+                concept=threshold.concept,
+                present=bool(scores[c] >= threshold.value),
+                score=float(scores[c]),
+                threshold=threshold.value,
+                delta=threshold.delta,
+                site=threshold.site,
+                fired=np.flatnonzero(fires[:, c]),
+                activations=activations[:, c],
+            )
+            for c, threshold in enumerate(self.thresholds)
+        ]
+
+    def evaluate(self, states: States, split: str = "test", *, in_sample: bool = False) -> pa.Table:
+        """Measure detection on one split of labelled states.
+
+        Parameters
+        ----------
+        states : States
+            With the detector's concepts and sites.
+        split : str
+        in_sample : bool
+            Allow the splits that vectors (train) and thresholds (cal) were fitted on; the table is marked.
+
+        Returns
+        -------
+        pyarrow Table
+            A row for each concept, with the columns of `superactivators.detection.metrics.DetectionMetrics`.
+
+        Raises
+        ------
+        CalibrationError
+            If the split is one of those and ``in_sample`` is false.
+        """
+        refuse_own_split(self.thresholds[0].split, split, in_sample=in_sample)
+        chosen = states.with_concepts(self.concepts)
+        samples = chosen.labels.in_split(split)
+        scores = np.empty((len(samples), len(self.concepts)), dtype=np.float32)
+        column = {name: number for number, name in enumerate(self.concepts)}
+        for bank in self.banks:
+            columns = np.array([column[name] for name in bank.concepts])
+            for first, block in chosen.values.blocks(bank.site):
+                begin, end = (int(np.searchsorted(chosen.offsets, edge)) for edge in (first, first + len(block)))
+                inside = (samples >= begin) & (samples < end)
+                pooled = segment_max(bank.activations(block).numpy(), chosen.offsets[begin : end + 1] - first)
+                scores[np.flatnonzero(inside)[:, None], columns] = pooled[samples[inside] - begin]
+        values = np.array([threshold.value for threshold in self.thresholds])
+        metrics = DetectionMetrics.of(scores, chosen.labels.samples[samples], values)
+        return pa.table(
+            {
+                "concept": list(self.concepts),
+                "split": [split] * len(self.concepts),
+                "in_sample": [split != "test"] * len(self.concepts),
+                "site": [threshold.site for threshold in self.thresholds],
+                "delta": [threshold.delta for threshold in self.thresholds],
+                "threshold": values,
+                **metrics.columns,
+            }
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the bundle: ``config.json``, vectors, ``thresholds.parquet`` and a ``README.md`` card."""
+        entries: list[dict[str, Any]] = []
+        made_from = fingerprint([dict(self.model), [threshold.as_dict() for threshold in self.thresholds]])
+        with writing(Path(folder), FORMAT, made_from, {"kind": self.kind, "concepts": list(self.concepts)}) as writer:
+            for number, bank in enumerate(self.banks):
+                entries.append(bank.write(writer, f"vectors-{number:02d}.safetensors"))
+            writer.table("thresholds.parquet", pa.Table.from_pylist([t.as_dict() for t in self.thresholds]))
+            config = {"model": dict(self.model), "dtype": self.dtype, "banks": entries, "card": dict(self.card)}
+            writer.json("config.json", config)
+            writer.bytes(
+                "README.md", render_card(self.kind, self.dtype, self.thresholds, self.model, self.card).encode()
+            )
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> Detector:
+        """Read what `save_pretrained` wrote.
+
+        Raises
+        ------
+        StoreError
+            If the folder is missing, damaged, foreign or of another version.
+        """
+        reader = FolderReader(Path(folder), FORMAT)
+        try:
+            config = reader.json("config.json")
+            banks = tuple(ConceptBank.read(reader, entry) for entry in config["banks"])
+            rows = reader.table("thresholds.parquet").to_pylist()
+            thresholds = tuple(
+                Threshold(**{name: float("nan") if value is None else value for name, value in row.items()})
+                for row in rows
+            )
+            detector = Detector(banks[0].kind, banks, thresholds, config["model"], config["dtype"], config["card"])
+        except (KeyError, TypeError, IndexError, CalibrationError) as error:
+            raise StoreError(f"{folder}: its content does not fit the format ({error}); make it again") from None
+        if sorted(name for bank in banks for name in bank.concepts) != sorted(detector.concepts):
+            raise StoreError(f"{folder}: vectors and thresholds name different concepts; make it again")
+        return detector
+
+    def check_backbone(self, fingerprint_of_backbone: str, name: str) -> None:
+        """Refuse a backbone that is not the one the detector was made with; raises ``ModelError``."""
+        expected = self.model.get("fingerprint")
+        if expected is not None and expected != fingerprint_of_backbone:
+            raise ModelError(
+                f"the detector was made with {self.model.get('name')!r}, but {name!r} has other weights or settings; "
+                "load that model, or calibrate anew"
+            )
