@@ -82,10 +82,10 @@ class ConceptBank:
         lengths = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         return (scaled @ torch.nn.functional.normalize(self.vectors, dim=1).T) / lengths
 
-    def write(self, writer: FolderWriter, name: str) -> dict[str, Any]:
-        """Write the arrays as ``name`` into a folder, and return the entry that `read` needs."""
+    def write(self, writer: FolderWriter, file: str) -> None:
+        """Write the arrays into a folder; `read` needs the `entry` of the same file beside them."""
         writer.arrays(
-            name,
+            file,
             {
                 "vectors": self.vectors.numpy(),
                 "bias": self.bias.numpy(),
@@ -94,8 +94,11 @@ class ConceptBank:
                 "estimable": self.estimable.astype(np.uint8),
             },
         )
+
+    def entry(self, file: str) -> dict[str, Any]:
+        """Everything but the arrays, as JSON types."""
         return {
-            "file": name,
+            "file": file,
             "kind": self.kind,
             "site": self.site,
             "level": self.level,
@@ -111,9 +114,7 @@ class ConceptBank:
         concepts = tuple(entry["concepts"])
         vectors = torch.from_numpy(arrays["vectors"])
         if vectors.shape != (len(concepts), len(arrays["mean"])) or not bool(torch.isfinite(vectors).all()):
-            raise StoreError(
-                f"{reader.folder / entry['file']}: its vectors are not those of its concepts; learn again"
-            )
+            raise StoreError(f"{reader.folder / entry['file']}: its vectors are not those of its concepts; learn again")
         return ConceptBank(
             kind=entry["kind"],
             site=entry["site"],

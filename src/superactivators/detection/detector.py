@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from superactivators.artefacts import FolderReader, Format, fingerprint, writing
+from superactivators.artefacts import FolderReader, Format, array_fingerprint, fingerprint, writing
 from superactivators.concepts.bank import ConceptBank
 from superactivators.detection.card import render_card
 from superactivators.detection.metrics import DetectionMetrics
@@ -120,6 +120,13 @@ class Detector:
         """Sites whose states are needed."""
         return tuple(bank.site for bank in self.banks)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over model, vectors, thresholds and card."""
+        vectors = [array_fingerprint(bank.vectors.numpy()) for bank in self.banks]
+        thresholds = [threshold.as_dict() for threshold in self.thresholds]
+        return fingerprint([FORMAT.version, dict(self.model), self.dtype, dict(self.card), vectors, thresholds])
+
     def __repr__(self) -> str:
         return f"Detector({self.kind!r}, {len(self.concepts)} concepts at {', '.join(self.sites)})"
 
@@ -211,10 +218,13 @@ class Detector:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle: ``config.json``, vectors, ``thresholds.parquet`` and a ``README.md`` card."""
         entries: list[dict[str, Any]] = []
-        made_from = fingerprint([dict(self.model), [threshold.as_dict() for threshold in self.thresholds]])
-        with writing(Path(folder), FORMAT, made_from, {"kind": self.kind, "concepts": list(self.concepts)}) as writer:
+        with writing(
+            Path(folder), FORMAT, self.fingerprint, {"kind": self.kind, "concepts": list(self.concepts)}
+        ) as writer:
             for number, bank in enumerate(self.banks):
-                entries.append(bank.write(writer, f"vectors-{number:02d}.safetensors"))
+                file = f"vectors-{number:02d}.safetensors"
+                bank.write(writer, file)
+                entries.append(bank.entry(file))
             writer.table("thresholds.parquet", pa.Table.from_pylist([t.as_dict() for t in self.thresholds]))
             config = {"model": dict(self.model), "dtype": self.dtype, "banks": entries, "card": dict(self.card)}
             writer.json("config.json", config)
@@ -236,10 +246,7 @@ class Detector:
             config = reader.json("config.json")
             banks = tuple(ConceptBank.read(reader, entry) for entry in config["banks"])
             rows = reader.table("thresholds.parquet").to_pylist()
-            thresholds = tuple(
-                Threshold(**{name: float("nan") if value is None else value for name, value in row.items()})
-                for row in rows
-            )
+            thresholds = tuple(Threshold.from_dict(row) for row in rows)
             detector = Detector(banks[0].kind, banks, thresholds, config["model"], config["dtype"], config["card"])
         except (KeyError, TypeError, IndexError, CalibrationError) as error:
             raise StoreError(f"{folder}: its content does not fit the format ({error}); make it again") from None

@@ -35,12 +35,12 @@ def _first(config: Any, names: tuple[str, ...], what: str) -> int:
 
 
 def block_count(config: Any) -> int:
-    """Number of blocks L that the config promises; raises ``ModelError`` if it promises none."""
+    """Return the number of blocks L that the config promises; raises ``ModelError`` if it promises none."""
     return _first(config, _COUNT_NAMES, "number of blocks")
 
 
 def state_width(config: Any) -> int:
-    """Width d of the token states that the config promises; raises ``ModelError`` if it promises none."""
+    """Return the width d of the token states that the config promises; raises ``ModelError`` if it promises none."""
     return _first(config, _WIDTH_NAMES, "width")
 
 

@@ -99,8 +99,12 @@ def load_dinov2_small() -> tuple[Any, Any]:
         use_mask_token=True,
         dtype="float32",
     )
+    weights = {name: torch.from_numpy(value.copy()) for name, value in _read_backbone(path).items()}
+    # the package leaves out what is never used without masked training
+    weights["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)
     with quiet_transformers():
-        model = Dinov2Model(config)
+        # the weights have the names of the published checkpoint, which from_pretrained knows to translate
+        model, report = Dinov2Model.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
         processor = BitImageProcessorPil(
             size={"shortest_edge": 256},
             crop_size={"height": 224, "width": 224},
@@ -109,16 +113,12 @@ def load_dinov2_small() -> tuple[Any, Any]:
             image_mean=[0.485, 0.456, 0.406],
             image_std=[0.229, 0.224, 0.225],
         )
-    weights = {name: torch.from_numpy(value.copy()) for name, value in _read_backbone(path).items()}
-    # the package leaves out what is never used without masked training
-    weights["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
+    odd = sorted(str(key) for keys in report.values() for key in keys)
+    if odd:
         raise ModelError(
-            f"{path}: the weights are not those expected of DINOv2-small ({str(error).splitlines()[-1].strip()}); "
+            f"{path}: {len(odd)} weights are not those expected of DINOv2-small ({', '.join(odd[:3])}); "
             f"reinstall the package: {DINOV2_SMALL.install}"
-        ) from error
+        )
     return model.eval(), processor
 
 
@@ -133,12 +133,10 @@ def _read_backbone(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # onnx and protobuf raise many kinds
         raise ModelError(f"{path}: cannot be read as ONNX ({error}); run: {DINOV2_SMALL.install}") from error
     arrays = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
-    weights = {
-        name.removeprefix("backbone."): array for name, array in arrays.items() if name.startswith("backbone.")
-    }
+    weights = {name.removeprefix("backbone."): array for name, array in arrays.items() if name.startswith("backbone.")}
     made_by = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
-        # the exporter folds y = x W^T into a product with an unnamed, transposed matrix; the node keeps the module's path
+        # the exporter writes y = x W^T as a product with an unnamed, transposed matrix; the node's name tells whose
         match = re.fullmatch(r"/backbone/(.+)/MatMul", node.name)
         if node.op_type == "MatMul" and match is not None and node.input[1] in arrays:
             weights[match[1].replace("/", ".") + ".weight"] = arrays[node.input[1]].T
@@ -147,7 +145,7 @@ def _read_backbone(path: Path) -> dict[str, np.ndarray]:
 
 
 def _position_parts(graph: Any, arrays: dict[str, np.ndarray], made_by: dict[str, Any]) -> list[np.ndarray]:
-    """Position embeddings of CLS and of the 37 x 37 patches: both are constants, the second before its interpolation."""
+    """Position embeddings of CLS and of the 37 x 37 patches; both are constants, joined in the graph."""
     joins = [
         node
         for node in graph.node

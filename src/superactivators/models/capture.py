@@ -1,4 +1,4 @@
-"""Read states from a running model by hooks: every wanted site in one forward pass, no deeper than the deepest of them."""
+"""Read states from a running model by hooks: every wanted site in one forward pass, and no block more than needed."""
 
 from __future__ import annotations
 

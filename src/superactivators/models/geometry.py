@@ -69,9 +69,7 @@ class ImageGeometry:
     def of(cls, processor: Any) -> ImageGeometry:
         """Read the steps from a processor's settings; raises ``ModelError`` for padding to an unknown size."""
         size, crop, pad = (_sizes(getattr(processor, name, None)) for name in ("size", "crop_size", "pad_size"))
-        does = {
-            step: bool(getattr(processor, f"do_{step}", False)) for step in ("resize", "center_crop", "pad")
-        }
+        does = {step: bool(getattr(processor, f"do_{step}", False)) for step in ("resize", "center_crop", "pad")}
         if does["pad"] and not ("height" in pad and "width" in pad):
             # images are processed by groups of equal size, so padding to the largest of a group adds nothing
             does["pad"] = False
@@ -122,7 +120,8 @@ def _resized(size: dict[str, int], height: int, width: int) -> tuple[int, int]:
         stretched = int(edge * long / short)
         return (stretched, edge) if width <= height else (edge, stretched)
     if names == {"shortest_edge", "longest_edge"}:
-        return get_size_with_aspect_ratio((height, width), size["shortest_edge"], size["longest_edge"])
+        high, wide = get_size_with_aspect_ratio((height, width), size["shortest_edge"], size["longest_edge"])
+        return int(high), int(wide)
     if names == {"max_height", "max_width"}:
         high, wide = get_image_size_for_max_height_width((height, width), size["max_height"], size["max_width"])
         return int(high), int(wide)
@@ -165,13 +164,15 @@ def prove_geometry(
         if seen.shape[1:] != (placement.height, placement.width):
             raise ModelError(
                 f"{name} turns {width} x {height} pixels into {seen.shape[2]} x {seen.shape[1]}, but its settings say "
-                f"{placement.width} x {placement.height}; its geometry is unknown, set geometry='squash' if it can resize"
+                f"{placement.width} x {placement.height}; its geometry is unknown, "
+                "set geometry='squash' if it can resize"
             )
         left, top, right, bottom = placement.view
         xs = left + (np.arange(placement.width) + 0.5) * (right - left) / placement.width
         ys = top + (np.arange(placement.height) + 0.5) * (bottom - top) / placement.height
         # two pixels from the border resampling mixes in what is outside
-        margin_x, margin_y = (2 * max(1.0, (right - left) / placement.width), 2 * max(1.0, (bottom - top) / placement.height))
+        margin_x = 2 * max(1.0, (right - left) / placement.width)
+        margin_y = 2 * max(1.0, (bottom - top) / placement.height)
         inside = np.ix_(
             (ys > margin_y) & (ys < height - margin_y),
             (xs > margin_x) & (xs < width - margin_x),
@@ -187,8 +188,8 @@ def prove_geometry(
         worst = max(worst, gap)
     if not worst <= TOLERANCE:
         raise ModelError(
-            f"{name} puts pixels up to {worst:.1%} of the image's side away from where its settings say; its geometry is "
-            "unknown, set geometry='squash' if it can resize"
+            f"{name} puts pixels up to {worst:.1%} of the image's side away from where its settings say; its geometry "
+            "is unknown, set geometry='squash' if it can resize"
         )
     return worst
 

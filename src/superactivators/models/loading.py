@@ -71,8 +71,8 @@ def torch_device(device: str | torch.device | None) -> torch.device:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}); use 'cpu', or 'cuda' on a machine "
-            "with a GPU and a torch built for it"
+            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}); use 'cpu', or 'cuda' where "
+            "there is a GPU and a torch built for it"
         ) from None
     return chosen
 
@@ -127,8 +127,8 @@ def load_checkpoint(
     what = "tokenizer" if kind == "text" else "image processor"
     if kind == "image" and not any((folder / file).is_file() for file in _PROCESSOR_FILES):
         raise ModelError(
-            f"{folder}: no preprocessor_config.json, so it is not known how images are prepared; save the model's image "
-            "processor into the folder"
+            f"{folder}: no preprocessor_config.json, so it is not known how images are prepared; "
+            "save the model's image processor into the folder"
         )
     preparer = _calling(lambda: loader.from_pretrained(folder), folder, what)
     return Checkpoint(kind, model, preparer)
@@ -149,7 +149,7 @@ def find_folder(name: str | Path, *, revision: str | None = None, local_files_on
     if given.is_file():
         raise ModelError(f"{text}: is a file; give the folder that holds config.json and model.safetensors")
     looks_like_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", text) is not None
-    if isinstance(name, Path) or not looks_like_hub_id or given.parent.is_dir() and given.parent != Path("."):
+    if isinstance(name, Path) or not looks_like_hub_id or (given.parent.is_dir() and given.parent != Path()):
         raise ModelError(f"{text}: no such folder; give the folder of a saved model, or a hub id such as 'org/name'")
     try:
         with quiet_transformers():
@@ -163,8 +163,8 @@ def find_folder(name: str | Path, *, revision: str | None = None, local_files_on
     except Exception as error:  # the hub client raises many kinds; all mean the same to the user
         reason = "not looked for" if local_files_only else f"not to be had from the hub ({_first_line(error)})"
         raise ModelError(
-            f"model {text!r} is neither a folder here nor in the local cache, and {reason}; check the name, or give the "
-            "folder of a saved model or one of the bundled models (bundled:minilm, bundled:dinov2-small)"
+            f"model {text!r} is neither a folder here nor in the local cache, and {reason}; check the name, or give "
+            "the folder of a saved model or one of the bundled models (bundled:minilm, bundled:dinov2-small)"
         ) from None
 
 
@@ -191,7 +191,9 @@ def _calling(load: Callable[[], Any], folder: Path, what: str) -> Any:
         with quiet_transformers():
             return load()
     except Exception as error:  # transformers, tokenizers, safetensors and json raise many kinds
-        raise ModelError(f"{folder}: the {what} cannot be loaded ({_first_line(error)}); save the model again") from None
+        raise ModelError(
+            f"{folder}: the {what} cannot be loaded ({_first_line(error)}); save the model again"
+        ) from None
 
 
 def _load_config(folder: Path) -> Any:
@@ -286,7 +288,8 @@ def _load_model(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
     if missing or damaged:
         names = ", ".join((missing or damaged)[:4])
         raise ModelError(
-            f"{folder}: {len(missing) + len(damaged)} weights of {kind.__name__} are missing or of another shape ({names}"
-            f"{', ...' if len(missing) + len(damaged) > 4 else ''}); they would be random numbers, so the model is not used"
+            f"{folder}: {len(missing) + len(damaged)} weights of {kind.__name__} are missing or of another shape "
+            f"({names}{', ...' if len(missing) + len(damaged) > 4 else ''}); they would be random numbers, "
+            "so the model is not used"
         )
     return model

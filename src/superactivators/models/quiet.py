@@ -13,11 +13,11 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Turn off log lines, progress bars and warnings of transformers inside a ``with`` block, and restore them after."""
+    """Turn off log lines, progress bars and warnings of transformers inside a ``with`` block; restore them after."""
     verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity(levels.CRITICAL)
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
+    hub_logging.set_verbosity(levels.CRITICAL)
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Texts to model inputs: tokens with verified characters, special tokens by the tokenizer's own mask, long texts in windows."""
+"""Texts to model inputs: verified tokens, special ones told apart by the tokenizer itself, long texts in windows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from superactivators.models.batching import ForwardBatch, ForwardPass, Layout, p
 from superactivators.models.encoding import Encoding
 from superactivators.models.offsets import OffsetChecker
 from superactivators.models.quiet import quiet_transformers
+from superactivators.models.windows import Windows, windows_of
 from superactivators.ragged import offsets_of, rows_of, segment_ids
 
 LongTexts: TypeAlias = Literal["window", "truncate", "error"]
@@ -44,45 +45,6 @@ class _Bodies:
     bounds: Int[np.ndarray, " n_plus_1"]
     content: Bool[np.ndarray, " tokens"]
     chars: Int[np.ndarray, "tokens 2"] | None
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Windows of one text: window ``w`` sees tokens ``start[w]:end[w]`` and gives the states of ``own[w]:own[w + 1]``."""
-
-    start: Int[np.ndarray, " windows"]
-    end: Int[np.ndarray, " windows"]
-    own: Int[np.ndarray, " windows_plus_1"]
-
-
-def windows_of(n_tokens: int, capacity: int, overlap: float) -> Windows:
-    """Cut a text into windows; each token belongs to the window in which it is farthest from a cut edge.
-
-    Parameters
-    ----------
-    n_tokens : int
-        Length of the text.
-    capacity : int
-        Most tokens in a window.
-    overlap : float
-        Share of a window that the next one repeats, in [0, 0.9]. The last window ends with the text, so it may
-        repeat more.
-
-    Returns
-    -------
-    Windows
-        The text's own begin and end are not cut edges; equal distances go to the earlier window.
-    """
-    if n_tokens <= capacity:
-        start = np.zeros(1, dtype=np.int64)
-    else:
-        step = max(1, capacity - round(overlap * capacity))
-        start = np.append(np.arange(0, n_tokens - capacity, step), n_tokens - capacity).astype(np.int64)
-    end = np.minimum(start + capacity, n_tokens)
-    # in the overlap of two windows, tokens up to the middle belong to the earlier one
-    turns = (start[1:] + end[:-1] - 1) // 2 + 1
-    return Windows(start, end, np.concatenate([[0], turns, [n_tokens]]).astype(np.int64))
 
 
 @final
@@ -302,7 +264,8 @@ class TextReader:
                 f"sample {samples[worst].id!r} has {int(lengths[worst])} tokens, but the model takes {self.capacity}; "
                 "shorten it, or set long_texts to 'window' or 'truncate'"
             )
-        return np.arange(len(bodies.ids)) - bodies.bounds[segment_ids(bodies.bounds)] < self.capacity
+        place = np.arange(len(bodies.ids)) - bodies.bounds[segment_ids(bodies.bounds)]
+        return np.asarray(place < self.capacity, dtype=bool)
 
     def batches(self, samples: Sequence[Sample], encoding: Encoding, max_batch_tokens: int) -> Iterator[ForwardBatch]:
         """Form batches of texts of similar length; every text is in exactly one of them."""
@@ -310,7 +273,7 @@ class TextReader:
         keep = self._kept(samples, bodies)
         if encoding.token_ids is None or not np.array_equal(bodies.ids[keep & bodies.content], encoding.token_ids):
             raise DataError(
-                "the encoding does not belong to these samples; pass the encoding that encode() made of the same samples"
+                "the encoding does not belong to these samples; pass what encode() made of the same samples"
             )
         lengths = np.bincount(segment_ids(bodies.bounds)[keep], minlength=len(samples))
         around = len(self.prefix) + len(self.suffix)
@@ -326,7 +289,7 @@ class TextReader:
     def _passes(
         self, rows: Int[np.ndarray, " k"], bodies: _Bodies, windows: list[Windows], max_batch_tokens: int
     ) -> list[ForwardPass]:
-        """Inputs of one batch; only a text of many windows needs more than one pass."""
+        """Make the inputs of one batch; only a text of many windows needs more than one pass."""
         chosen = [windows[row] for row in rows]
         counts = np.array([len(window.start) for window in chosen], dtype=np.int64)
         sample = np.repeat(np.arange(len(rows)), counts)

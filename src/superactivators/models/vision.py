@@ -145,13 +145,11 @@ class ImageReader:
             cut=np.zeros(len(samples), dtype=np.int32),
         )
 
-    def batches(
-        self, samples: Sequence[Sample], encoding: Encoding, max_batch_tokens: int
-    ) -> Iterator[ForwardBatch]:
+    def batches(self, samples: Sequence[Sample], encoding: Encoding, max_batch_tokens: int) -> Iterator[ForwardBatch]:
         """Form batches of images with equal processed size; every image is in exactly one of them."""
         if encoding.grids is None or encoding.cells is None or encoding.n_samples != len(samples):
             raise DataError(
-                "the encoding does not belong to these samples; pass the encoding that encode() made of the same samples"
+                "the encoding does not belong to these samples; pass what encode() made of the same samples"
             )
         grids, kind = np.unique(encoding.grids, axis=0, return_inverse=True)
         prefix = 1 + self._registers
@@ -193,8 +191,8 @@ class ImageReader:
             has_cls = prefix == 1 + self._registers
             if not has_cls and prefix != self._registers:
                 raise ModelError(
-                    f"the model returns {sequence} states for {high} x {wide} patches, so {prefix} of them are no patches; "
-                    f"expected {self._registers} or {1 + self._registers} (registers, and CLS); it cannot be used"
+                    f"the model returns {sequence} states for {high} x {wide} patches, so {prefix} of them are no "
+                    f"patches; expected {self._registers} or {1 + self._registers} (registers, and CLS)"
                 )
             first = np.arange(len(samples)) * sequence
             return Layout(rows=first[image] + prefix + cells, counts=counts, cls=first if has_cls else None)
@@ -236,5 +234,3 @@ def _size(sample: Sample) -> tuple[int, int]:
             return opened.height, opened.width
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{image}: cannot be read as an image ({error}); give a PNG, JPEG or similar file") from error
-
-

@@ -1,0 +1,120 @@
+"""Everything the page shows, as JSON types (docs/formats.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from superactivators.data.dataset import SPLITS
+from superactivators.detection.methods import methods
+from superactivators.detection.results import REFERENCE
+from superactivators.report.distributions import distributions
+from superactivators.report.examples import examples
+from superactivators.report.inputs import ReportInputs
+from superactivators.report.json_values import plain
+from superactivators.report.tables import AVERAGES, concept_rows, curves, floor, layer_f1, method_rows
+from superactivators.report.verdicts import PLAIN_NAME, finding, listed, name_of, short
+
+VERSION = 1
+PAPER_ZONE = (0.05, 0.10)
+"""Sparsity levels at which the paper finds the best F1."""
+
+
+def build_payload(inputs: ReportInputs) -> dict[str, Any]:
+    """Lay out a study's results for the page.
+
+    Parameters
+    ----------
+    inputs : ReportInputs
+
+    Returns
+    -------
+    dict
+        JSON types only; numbers have four significant digits, and those that are not finite are None.
+    """
+    summary = inputs.result.summary
+    concepts, spread = concept_rows(inputs), distributions(inputs)
+    return {
+        "version": VERSION,
+        "title": inputs.title,
+        "about": plain(_about(inputs), digits=8),
+        "reference": REFERENCE,
+        "focus": inputs.focus,
+        "kinds": inputs.kinds,
+        "best_kind": summary["best_kind_on_cal"],
+        "methods": [
+            {"name": name, "label": name_of(name), "summary": methods[name].summary} for name in inputs.methods
+        ],
+        "sites": inputs.sites,
+        "deltas": summary["deltas"],
+        "paper_zone": list(PAPER_ZONE),
+        "concepts": summary["concepts"],
+        "data": _data(inputs),
+        "finding": {average: {kind: finding(summary, kind, average) for kind in inputs.kinds} for average in AVERAGES},
+        "further": {kind: _further(inputs, kind, concepts[kind], spread[kind]) for kind in inputs.kinds},
+        "method_rows": plain(method_rows(inputs)),
+        "floor": plain(floor(inputs.labels)),
+        "layers": plain(layer_f1(inputs)),
+        "curves": plain(curves(inputs)),
+        "rows": plain(concepts),
+        "distributions": plain(spread),
+        "examples": plain(examples(inputs)),
+    }
+
+
+def _about(inputs: ReportInputs) -> dict[str, Any]:
+    given = {"seed": None, "excluded": {}, "notes": [], "seconds": {}, "versions": {}, "settings": {}}
+    return given | inputs.about | {"resamples": inputs.result.summary["resamples"]}
+
+
+def _data(inputs: ReportInputs) -> dict[str, Any]:
+    """Name and modality, sizes of the splits, and concepts whose objects the crop removed."""
+    labels, dataset = inputs.labels, inputs.dataset
+    lengths = np.diff(labels.offsets)
+    splits = []
+    for split in SPLITS:
+        samples = labels.in_split(split)
+        splits.append({"split": split, "samples": len(samples), "tokens": int(lengths[samples].sum())})
+    return {
+        "name": None if dataset is None else dataset.name,
+        "modality": None if dataset is None else dataset.modality,
+        "splits": splits,
+        "token_labels": labels.tokens is not None,
+        "lost_by_crop": dict(labels.lost_by_crop),
+    }
+
+
+def _further(inputs: ReportInputs, kind: str, rows: list[dict[str, Any]], spread: list[dict[str, Any]]) -> list[str]:
+    """Sentences on the tail: where the sparsity levels lie, and what is above the thresholds."""
+    sentences = []
+    if inputs.focus == REFERENCE:
+        low = sum(row["delta"] <= PAPER_ZONE[1] for row in rows)
+        sentences.append(
+            f"{low} of {len(rows)} concepts keep {short(PAPER_ZONE[1])} or less of their in-concept tokens above the "
+            "threshold (chosen on cal)."
+        )
+    if spread and inputs.focus == REFERENCE:
+        inside, outside = (
+            float(np.median([entry[f"above_{part}"] for entry in spread])) for part in ("inside", "outside")
+        )
+        sentences.append(
+            f"Of the median concept, {percent(inside)} of the in-concept test tokens are {PLAIN_NAME}, and "
+            f"{percent(outside)} of the tokens of test samples without the concept reach the threshold too."
+        )
+    weak = [row["concept"] for row in rows if row["f1"] <= row["always_yes"]]
+    if weak:
+        sentences.append(
+            f"For {len(weak)} of {len(rows)} concepts ({listed(weak[:6])}{' …' if len(weak) > 6 else ''}) the test F1 "
+            "is not above that of saying yes to every sample."
+        )
+    undefined = [row["concept"] for row in rows if row["undefined"]]
+    if undefined:
+        sentences.append(f"A ratio was undefined (0/0, read as 0) for {listed(undefined)}; marked † below.")
+    return sentences
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage with two significant digits."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
