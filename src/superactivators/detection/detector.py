@@ -70,7 +70,7 @@ class Detector:
     thresholds : tuple of Threshold
         One for each concept; their order is the order of the concepts.
     model : mapping
-        How to load the backbone (``name`` and settings) and its ``fingerprint``; empty if states came from arrays.
+        The backbone's ``name``, ``fingerprint`` and loading ``options``; empty if states came from arrays.
     dtype : str
         How the states were kept that the detector was made from; new states are rounded alike.
     card : mapping

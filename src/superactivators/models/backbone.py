@@ -58,6 +58,8 @@ class Backbone:
         The base model, in evaluation mode.
     reader : TextReader or ImageReader
         Turns samples into model inputs; holds the tokenizer or the image processor.
+    options : dict
+        Arguments with which `from_pretrained` loads the same backbone again, as JSON values.
     """
 
     def __init__(
@@ -71,6 +73,11 @@ class Backbone:
     ) -> None:
         self.name = name
         self.modality: Modality = checkpoint.modality
+        self.options: dict[str, Any] = (
+            {"geometry": geometry}
+            if checkpoint.modality == "image"
+            else {"long_texts": long_texts, "window_overlap": window_overlap}
+        )
         self.model = checkpoint.model.eval()
         config = self.model.config
         self.n_blocks = block_count(config)
@@ -141,7 +148,14 @@ class Backbone:
             revision=revision,
             local_files_only=local_files_only,
         )
-        return cls(str(name), checkpoint, geometry=geometry, long_texts=long_texts, window_overlap=window_overlap)
+        backbone = cls(str(name), checkpoint, geometry=geometry, long_texts=long_texts, window_overlap=window_overlap)
+        given = {
+            "dtype": str(dtype).removeprefix("torch.") if dtype else None,
+            "modality": modality,
+            "revision": revision,
+        }
+        backbone.options |= {key: value for key, value in given.items() if value is not None}
+        return backbone
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")

@@ -113,7 +113,7 @@ class TextReader:
         self.suffix = np.array(ids[0][last:], dtype=np.int64)
         if len(self.prefix) > 1 and self.prefix[0] == self.prefix[1]:
             raise ModelError(
-                f"tokenizer {name}: it begins every text with {self._spell(self.prefix[0])} twice; "
+                f"tokenizer {name}: it begins every text with {self._spell(int(self.prefix[0]))} twice; "
                 "set add_bos_token to false in its tokenizer_config.json, or repair its template"
             )
         if window is not None and self.capacity < 1:
@@ -150,7 +150,7 @@ class TextReader:
         }
 
     def _spell(self, token: int) -> str:
-        return repr(self.tokenizer.convert_ids_to_tokens(int(token)))
+        return repr(self.tokenizer.convert_ids_to_tokens(token))
 
     def _call(
         self, texts: list[str], *, with_chars: bool
@@ -204,7 +204,7 @@ class TextReader:
             if doubled.any():
                 sample = samples[int(np.flatnonzero(doubled)[0])]
                 raise DataError(
-                    f"sample {sample.id!r} begins with {self._spell(self.prefix[-1])}, which the tokenizer puts there "
+                    f"sample {sample.id!r} begins with {self._spell(int(self.prefix[-1]))}, which the tokenizer puts there "
                     "anyway, so it would come twice; take it out of the text"
                 )
         chars = None

@@ -64,7 +64,7 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _about(inputs: ReportInputs) -> dict[str, Any]:
-    given = {"seed": None, "excluded": {}, "notes": [], "seconds": {}, "versions": {}, "settings": {}}
+    given: dict[str, Any] = {"seed": None, "excluded": {}, "notes": [], "seconds": {}, "versions": {}, "settings": {}}
     return given | inputs.about | {"resamples": inputs.result.summary["resamples"]}
 
 

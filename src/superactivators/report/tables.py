@@ -112,9 +112,11 @@ def curves(inputs: ReportInputs) -> dict[str, Any]:
 
 
 METRICS = (
-    "site delta threshold tp fp fn tn precision recall f1 accuracy fpr auroc average_precision prevalence n n_positive "
-    "undefined f1_low f1_high f1_fixed_low f1_fixed_high"
-).split()
+    *("site", "delta", "threshold", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "accuracy", "fpr", "auroc"),
+    *("average_precision", "prevalence", "n", "n_positive", "undefined"),
+    *("f1_low", "f1_high", "f1_fixed_low", "f1_fixed_high"),
+)
+"""Columns of the metrics table that the page shows."""
 
 
 def concept_rows(inputs: ReportInputs) -> dict[str, list[dict[str, Any]]]:

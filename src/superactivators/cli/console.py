@@ -1,0 +1,62 @@
+"""What every command shares: output for people or for machines, and one line for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+def emit(content: Mapping[str, Any], as_json: bool, show: Callable[[], None]) -> None:
+    """Print JSON on standard output, or show the same to a person."""
+    if as_json:
+        print(json.dumps(finite(content), ensure_ascii=False, allow_nan=False))
+    else:
+        show()
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that are not finite by None, all the way down."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def say(quiet: bool) -> Callable[[str], None]:
+    """Give a function that tells a person, on standard error, what begins; it does nothing if ``quiet``."""
+    return (lambda message: None) if quiet else (lambda message: err.print(f"[dim]· {message}[/dim]", highlight=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Show a table to a person."""
+    shown = Table(title=title, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):
+        shown.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+    out.print(shown)
+
+
+def estimate(values: Mapping[str, float | None]) -> str:
+    """Write a value with its interval."""
+    if values["low"] is None or values["high"] is None:
+        return f"{values['value']:.3f}"
+    return f"{values['value']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+
+
+def fail(message: str, code: int) -> None:
+    """Print what is wrong on standard error and leave."""
+    sys.stderr.write(f"superactivators: {message}\n")
+    sys.exit(code)

@@ -1,0 +1,212 @@
+"""Class-balanced logistic regression of many concepts over one shared matrix: its loss and its curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from superactivators.concepts.rows import RowSource
+
+MARGINS = 2**18
+"""Margins (rows times problems) computed at a time: they stay in the cache of a core."""
+
+CURVATURE_VALUES = 2**25
+"""Numbers gathered at a time for Hessians: 128 MiB."""
+
+JITTER = 1e-5
+"""Share of the mean diagonal added to a Hessian, to cover the rounding of single-precision products."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """Separators that are fitted together: one concept at one strength each.
+
+    Attributes
+    ----------
+    concept : int64 tensor of shape (problems,)
+        Column of the labels.
+    strength : float64 tensor of shape (problems,)
+        L2 strength; more than 0.
+    """
+
+    concept: Int[Tensor, " k"]
+    strength: Float[Tensor, " k"]
+
+    def __len__(self) -> int:
+        return len(self.concept)
+
+    def __getitem__(self, chosen: Tensor | slice) -> Problems:
+        return Problems(self.concept[chosen], self.strength[chosen])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Standardised rows with their labels, and possibly weights.
+
+    Attributes
+    ----------
+    rows : RowSource
+        Standardised, all of them labelled.
+    labels : CSR matrix of shape (rows, concepts)
+        Its stored entries are the positives, whatever their values.
+    weights : float32 tensor of shape (rows,) or None
+        How many rows each row stands for. None: one.
+    device : torch.device
+        Where the products are computed.
+    """
+
+    rows: RowSource
+    labels: Any
+    weights: Float[Tensor, " rows"] | None
+    device: torch.device
+
+    @cached_property
+    def class_weights(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+        """Weight of each concept's positive and of its negative rows (float32): each class adds up to one half."""
+        n_concepts = self.labels.shape[1]
+        if self.weights is None:
+            total = float(self.labels.shape[0])
+            positive = np.bincount(self.labels.indices, minlength=n_concepts).astype(np.float64)
+        else:
+            each = self.weights.double().numpy()
+            total = float(each.sum())
+            owners = np.repeat(each, np.diff(self.labels.indptr))
+            positive = np.bincount(self.labels.indices, weights=owners, minlength=n_concepts)
+        with np.errstate(divide="ignore"):
+            halves = [torch.from_numpy(0.5 / weight).float().to(self.device) for weight in (positive, total - positive)]
+        return halves[0], halves[1]
+
+    def batches(self, n_problems: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield rows (r, d), signs (concepts, r) and weights (concepts, r), all float32, a few rows at a time."""
+        step = max(256, min(4096, MARGINS // max(1, n_problems)))
+        if self.device.type != "cpu":
+            step = max(4096, 2**28 // max(1, n_problems))
+        for start, block in self.rows.blocks():
+            for begin in range(0, len(block), step):
+                part = block[begin : begin + step].to(self.device)
+                yield part, *self._targets(start + begin, start + begin + len(part))
+
+    def _targets(self, begin: int, end: int) -> tuple[Float[Tensor, "c r"], Float[Tensor, "c r"]]:
+        bounds = self.labels.indptr[begin : end + 1]
+        concept = torch.from_numpy(self.labels.indices[bounds[0] : bounds[-1]].astype(np.int64)).to(self.device)
+        row = torch.from_numpy(np.repeat(np.arange(end - begin), np.diff(bounds))).to(self.device)
+        positive, negative = self.class_weights
+        signs = torch.full((len(positive), end - begin), -1.0, device=self.device)
+        signs[concept, row] = 1.0
+        weights = negative[:, None].repeat(1, end - begin)
+        weights[concept, row] = positive[concept]
+        if self.weights is not None:
+            weights *= self.weights[begin:end].to(self.device)
+        return signs, weights
+
+
+def evaluate(
+    examples: Examples, problems: Problems, point: Float[Tensor, "k d_plus_1"]
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d_plus_1"]]:
+    """Objective and gradient of every problem in one pass over the rows.
+
+    Parameters
+    ----------
+    examples : Examples
+    problems : Problems
+    point : float64 tensor of shape (problems, width + 1)
+        Weights, and the bias last.
+
+    Returns
+    -------
+    loss : float64 tensor of shape (problems,)
+        Weighted mean of ``log(1 + exp(-y (x.w + b)))`` plus half the strength times ``|w|^2``.
+    gradient : float64 tensor of shape (problems, width + 1)
+    """
+    weights, bias = point[:, :-1].float(), point[:, -1:].float()
+    loss = 0.5 * problems.strength * point[:, :-1].square().sum(dim=1)
+    gradient = torch.zeros_like(point)
+    gradient[:, :-1] = problems.strength[:, None] * point[:, :-1]
+    for rows, signs, row_weights in examples.batches(len(problems)):
+        signs_of, weights_of = signs[problems.concept], row_weights[problems.concept]
+        # The margin with its sign turned, so that wrong rows are positive.
+        wrong = torch.addmm(bias, weights, rows.T).mul_(signs_of).neg_()
+        loss += (softplus(wrong) * weights_of).sum(dim=1, dtype=torch.float64)
+        residual = torch.sigmoid_(wrong).mul_(weights_of).mul_(signs_of)
+        gradient[:, :-1] -= residual @ rows
+        gradient[:, -1] -= residual.sum(dim=1, dtype=torch.float64)
+    return loss, gradient
+
+
+def preconditioners(
+    rows: Float[Tensor, "m d"], examples: Examples, problems: Problems, point: Float[Tensor, "k d_plus_1"], n_drawn: int
+) -> Float[Tensor, "k d_plus_1 d_plus_1"]:
+    """Inverse Cholesky factors of the Hessians of every problem.
+
+    Where there are more than ``n_drawn`` rows, each problem's Hessian is taken over that many of them, drawn (evenly
+    spaced, so without chance) in proportion to their share in it: most rows are far from the boundary of most
+    separators and add nothing.
+
+    Parameters
+    ----------
+    rows : float32 tensor of shape (m, width)
+        The rows of ``examples``, in memory.
+    examples : Examples
+    problems : Problems
+    point : float64 tensor of shape (problems, width + 1)
+    n_drawn : int
+
+    Returns
+    -------
+    float32 tensor of shape (problems, width + 1, width + 1)
+        Lower triangular.
+    """
+    n_rows, width = rows.shape
+    factors = torch.empty(len(problems), width + 1, width + 1, device=point.device)
+    at_once = max(1, CURVATURE_VALUES // (min(n_drawn, n_rows) * width))
+    _, row_weights = examples._targets(0, n_rows)
+    for begin in range(0, len(problems), at_once):
+        part = slice(begin, begin + at_once)
+        probability = torch.sigmoid(torch.addmm(point[part, -1:].float(), point[part, :-1].float(), rows.T))
+        curvature = probability * (1.0 - probability) * row_weights[problems.concept[part]]
+        hessian = _hessians(rows, curvature, n_drawn)
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal += JITTER * diagonal.mean(dim=1, keepdim=True)
+        diagonal[:, :-1] += problems.strength[part, None]
+        cholesky, failed = torch.linalg.cholesky_ex(hessian)
+        # Lost to rounding: fall back on the diagonal, which is slower but never wrong.
+        plain = torch.diag_embed(diagonal.clamp_min(torch.finfo(torch.float64).tiny).sqrt())
+        cholesky = torch.where((failed > 0)[:, None, None], plain, cholesky)
+        identity = torch.eye(width + 1, dtype=torch.float64, device=point.device).expand_as(cholesky)
+        factors[part] = torch.linalg.solve_triangular(cholesky, identity, upper=False).float()
+    return factors
+
+
+def _hessians(
+    rows: Float[Tensor, "m d"], curvature: Float[Tensor, "k m"], n_drawn: int
+) -> Float[Tensor, "k d_plus_1 d_plus_1"]:
+    """Sums of ``curvature (x, 1)(x, 1)^T``, in float64."""
+    (n_rows, width), n_problems = rows.shape, len(curvature)
+    cumulative = curvature.cumsum(dim=1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    if n_drawn < n_rows:
+        marks = (torch.arange(n_drawn, dtype=torch.float64, device=rows.device) + 0.5) / n_drawn * total
+        drawn = torch.searchsorted(cumulative, marks).clamp_max_(n_rows - 1)
+        gathered = rows[drawn.reshape(-1)].reshape(n_problems, n_drawn, width)
+        share = total / n_drawn
+        mixed = gathered.sum(dim=1).double() * share
+    else:
+        gathered = rows * curvature.sqrt()[:, :, None]
+        share = torch.ones_like(total)
+        mixed = (curvature @ rows).double()
+    hessian = torch.empty(n_problems, width + 1, width + 1, dtype=torch.float64, device=rows.device)
+    hessian[:, :-1, :-1] = torch.bmm(gathered.mT, gathered).double() * share[:, :, None]
+    hessian[:, :-1, -1] = mixed
+    hessian[:, -1, :-1] = mixed
+    hessian[:, -1, -1] = total[:, 0]
+    return hessian

@@ -1,0 +1,37 @@
+"""Tiny checkpoints, built once per session, and backbones loaded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_models import build_checkpoint
+
+from superactivators.models.backbone import Backbone
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a tiny checkpoint of a family; built when first asked for, never to be changed."""
+    root, built = tmp_path_factory.mktemp("tiny"), {}
+
+    def get(family: str) -> Path:
+        if family not in built:
+            built[family] = build_checkpoint(family, root / family)
+        return built[family]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def backbone(checkpoint: Callable[[str], Path]) -> Callable[[str], Backbone]:
+    """Backbone of a family with default settings; never to be changed."""
+    loaded: dict[str, Backbone] = {}
+
+    def get(family: str) -> Backbone:
+        if family not in loaded:
+            loaded[family] = Backbone.from_pretrained(checkpoint(family), device="cpu")
+        return loaded[family]
+
+    return get
