@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_models import build_checkpoint
 
 from superactivators.models.backbone import Backbone
+from tiny_models import build_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_models import IMAGE_FAMILIES, N_BLOCKS, PRE_NORM_HIDDEN_STATES, SENTENCES, TEXT_FAMILIES, WIDTH
 
 from superactivators.data.dataset import ImageSample, TextSample
 from superactivators.errors import DataError, ModelError, StudyError
 from superactivators.models.backbone import Backbone
 from superactivators.models.quiet import quiet_transformers
+from tiny_models import IMAGE_FAMILIES, N_BLOCKS, PRE_NORM_HIDDEN_STATES, SENTENCES, TEXT_FAMILIES, WIDTH
 
 ALL = ["embed", "all", "final_norm"]
 FAMILIES = (*TEXT_FAMILIES, *IMAGE_FAMILIES)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import IMAGE_FAMILIES, TEXT_FAMILIES
 
 from superactivators.models.backbone import Backbone
 from superactivators.models.doctor import diagnose
+from tiny_models import IMAGE_FAMILIES, TEXT_FAMILIES
 
 
 def failed(model):

@@ -46,7 +46,7 @@ def test_sites_come_once_and_in_depth_order():
 
 
 @pytest.mark.parametrize(
-    "spec", [12, -13, 1.5, 0.0, -0.5, "0%", "101%", "every:0", "sweep:80-20", "lst", "block[12]", "", [], True, None]
+    "spec", [12, -13, 1.5, 0.0, -0.5, "0%", "101%", "every:0", "sweep:80-20", "lst", "block[12]", "", [], True]
 )
 def test_nonsense_is_refused_on_one_line(spec):
     with pytest.raises(StudyError) as caught:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from superactivators.concepts.rows import RowSource
+from superactivators.concepts.rows import BLOCK_ROWS, RowSource
+from superactivators.ragged import rows_of
 
 MARGINS = 2**18
 """Margins (rows times problems) computed at a time: they stay in the cache of a core."""
@@ -72,7 +73,7 @@ class Examples:
 
     @cached_property
     def class_weights(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Weight of each concept's positive and of its negative rows (float32): each class adds up to one half."""
+        """Weight of each concept's positive and of its negative rows (float64): each class adds up to one half."""
         n_concepts = self.labels.shape[1]
         if self.weights is None:
             total = float(self.labels.shape[0])
@@ -83,31 +84,28 @@ class Examples:
             owners = np.repeat(each, np.diff(self.labels.indptr))
             positive = np.bincount(self.labels.indices, weights=owners, minlength=n_concepts)
         with np.errstate(divide="ignore"):
-            halves = [torch.from_numpy(0.5 / weight).float().to(self.device) for weight in (positive, total - positive)]
+            halves = [torch.from_numpy(0.5 / weight).to(self.device) for weight in (positive, total - positive)]
         return halves[0], halves[1]
 
-    def batches(self, n_problems: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield rows (r, d), signs (concepts, r) and weights (concepts, r), all float32, a few rows at a time."""
-        step = max(256, min(4096, MARGINS // max(1, n_problems)))
+    def batches(self, n_problems: int) -> Iterator[tuple[Tensor, Any, Tensor | None]]:
+        """Yield float32 rows (r, d), their labels as a CSC matrix and their weights, a few rows at a time."""
+        step = max(256, min(BLOCK_ROWS, MARGINS // max(1, n_problems)))
         if self.device.type != "cpu":
-            step = max(4096, 2**28 // max(1, n_problems))
+            step = max(BLOCK_ROWS, 2**28 // max(1, n_problems))
         for start, block in self.rows.blocks():
-            for begin in range(0, len(block), step):
-                part = block[begin : begin + step].to(self.device)
-                yield part, *self._targets(start + begin, start + begin + len(part))
+            for first in range(0, len(block), step):
+                part = block[first : first + step].to(self.device)
+                bounds = slice(start + first, start + first + len(part))
+                weights = None if self.weights is None else self.weights[bounds].to(self.device)
+                yield part, self.labels[bounds].tocsc(), weights
 
-    def _targets(self, begin: int, end: int) -> tuple[Float[Tensor, "c r"], Float[Tensor, "c r"]]:
-        bounds = self.labels.indptr[begin : end + 1]
-        concept = torch.from_numpy(self.labels.indices[bounds[0] : bounds[-1]].astype(np.int64)).to(self.device)
-        row = torch.from_numpy(np.repeat(np.arange(end - begin), np.diff(bounds))).to(self.device)
-        positive, negative = self.class_weights
-        signs = torch.full((len(positive), end - begin), -1.0, device=self.device)
-        signs[concept, row] = 1.0
-        weights = negative[:, None].repeat(1, end - begin)
-        weights[concept, row] = positive[concept]
-        if self.weights is not None:
-            weights *= self.weights[begin:end].to(self.device)
-        return signs, weights
+
+def _entries(labels: Any, concept: Int[np.ndarray, " k"], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Problem number and row number of every positive of every problem."""
+    stored = rows_of(labels.indptr.astype(np.int64), concept)
+    problem = np.repeat(np.arange(len(concept)), np.diff(labels.indptr)[concept])
+    row = labels.indices[stored].astype(np.int64)
+    return torch.from_numpy(problem).to(device), torch.from_numpy(row).to(device)
 
 
 def evaluate(
@@ -129,17 +127,29 @@ def evaluate(
     gradient : float64 tensor of shape (problems, width + 1)
     """
     weights, bias = point[:, :-1].float(), point[:, -1:].float()
-    loss = 0.5 * problems.strength * point[:, :-1].square().sum(dim=1)
+    positive, negative = (weight[problems.concept] for weight in examples.class_weights)
+    ratio = (positive / negative).float()
+    concept = problems.concept.cpu().numpy()
+    # In units of the weight of a negative row: nearly all rows are negative, so each is first treated as one.
+    loss = torch.zeros(len(problems), dtype=torch.float64, device=point.device)
     gradient = torch.zeros_like(point)
-    gradient[:, :-1] = problems.strength[:, None] * point[:, :-1]
-    for rows, signs, row_weights in examples.batches(len(problems)):
-        signs_of, weights_of = signs[problems.concept], row_weights[problems.concept]
-        # The margin with its sign turned, so that wrong rows are positive.
-        wrong = torch.addmm(bias, weights, rows.T).mul_(signs_of).neg_()
-        loss += (softplus(wrong) * weights_of).sum(dim=1, dtype=torch.float64)
-        residual = torch.sigmoid_(wrong).mul_(weights_of).mul_(signs_of)
-        gradient[:, :-1] -= residual @ rows
-        gradient[:, -1] -= residual.sum(dim=1, dtype=torch.float64)
+    for rows, labels, row_weights in examples.batches(len(problems)):
+        margin = torch.addmm(bias, weights, rows.T)
+        entry = _entries(labels, concept, point.device)
+        at = margin[entry]
+        cost = softplus(margin)
+        cost[entry] = ratio[entry[0]] * softplus(-at)
+        residual = torch.sigmoid_(margin)
+        residual[entry] = -ratio[entry[0]] * torch.sigmoid(-at)
+        if row_weights is not None:
+            cost *= row_weights
+            residual *= row_weights
+        loss += cost.sum(dim=1, dtype=torch.float64)
+        gradient[:, :-1] += residual @ rows
+        gradient[:, -1] += residual.sum(dim=1, dtype=torch.float64)
+    loss = negative * loss + 0.5 * problems.strength * point[:, :-1].square().sum(dim=1)
+    gradient *= negative[:, None]
+    gradient[:, :-1] += problems.strength[:, None] * point[:, :-1]
     return loss, gradient
 
 
@@ -169,11 +179,16 @@ def preconditioners(
     n_rows, width = rows.shape
     factors = torch.empty(len(problems), width + 1, width + 1, device=point.device)
     at_once = max(1, CURVATURE_VALUES // (min(n_drawn, n_rows) * width))
-    _, row_weights = examples._targets(0, n_rows)
+    labels = examples.labels.tocsc()
+    positive, negative = (weight[problems.concept].float() for weight in examples.class_weights)
     for begin in range(0, len(problems), at_once):
         part = slice(begin, begin + at_once)
         probability = torch.sigmoid(torch.addmm(point[part, -1:].float(), point[part, :-1].float(), rows.T))
-        curvature = probability * (1.0 - probability) * row_weights[problems.concept[part]]
+        curvature = probability * (1.0 - probability) * negative[part, None]
+        entry = _entries(labels, problems.concept[part].cpu().numpy(), point.device)
+        curvature[entry] *= (positive[part] / negative[part])[entry[0]]
+        if examples.weights is not None:
+            curvature *= examples.weights.to(point.device)
         hessian = _hessians(rows, curvature, n_drawn)
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         diagonal += JITTER * diagonal.mean(dim=1, keepdim=True)

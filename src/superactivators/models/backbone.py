@@ -21,8 +21,8 @@ from superactivators.models.identity import fingerprint_of
 from superactivators.models.layers import FINAL_NORM, LayerSpec, resolve_layers
 from superactivators.models.loading import Checkpoint, load_checkpoint, torch_device, torch_dtype
 from superactivators.models.quiet import quiet_transformers
-from superactivators.models.text import LongTexts, TextReader
-from superactivators.models.vision import Geometry, ImageReader
+from superactivators.models.text import TextReader
+from superactivators.models.vision import ImageReader
 
 MAX_BATCH_TOKENS = 4096
 """Tokens, padding included, that run in one forward pass unless told otherwise."""
@@ -67,8 +67,8 @@ class Backbone:
         name: str,
         checkpoint: Checkpoint,
         *,
-        geometry: Geometry = "processor",
-        long_texts: LongTexts = "window",
+        geometry: str = "processor",
+        long_texts: str = "window",
         window_overlap: float = 0.25,
     ) -> None:
         self.name = name
@@ -97,10 +97,10 @@ class Backbone:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        geometry: Geometry = "processor",
-        long_texts: LongTexts = "window",
+        geometry: str = "processor",
+        long_texts: str = "window",
         window_overlap: float = 0.25,
-        modality: Modality | None = None,
+        modality: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> Backbone:
@@ -298,7 +298,7 @@ class Backbone:
 
     # ------------------------------------------------------------------ building
 
-    def _text_reader(self, tokenizer: Any, long_texts: LongTexts, window_overlap: float) -> TextReader:
+    def _text_reader(self, tokenizer: Any, long_texts: str, window_overlap: float) -> TextReader:
         config = self.model.config
         # RoBERTa and its kin number positions from padding_idx + 1 on and find them from the ids by themselves
         counts_from_padding = any(
@@ -342,7 +342,7 @@ class Backbone:
             )
         return not torch.equal(seen[0][0], seen[0][1])
 
-    def _image_reader(self, processor: Any, geometry: Geometry) -> ImageReader:
+    def _image_reader(self, processor: Any, geometry: str) -> ImageReader:
         config = self.model.config
         patch, trained = getattr(config, "patch_size", None), getattr(config, "image_size", None)
         if patch is None or trained is None:

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TypeAlias, final
+from typing import SupportsIndex, TypeAlias, final
 
 from superactivators.errors import StudyError, allowed
 
 EMBED = "embed"
 FINAL_NORM = "final_norm"
 
-LayerSpec: TypeAlias = "int | float | str | Sequence[int | float | str]"
+LayerSpec: TypeAlias = "SupportsIndex | float | str | Sequence[SupportsIndex | float | str]"
 
 _ALLOWED = (
     "a block number (0 is the first, -1 the last), a fraction in (0, 1] or '50%' of the depth, 'all', 'every:N', "

@@ -82,7 +82,7 @@ def load_checkpoint(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
-    modality: Modality | None,
+    modality: str | None,
     revision: str | None,
     local_files_only: bool,
 ) -> Checkpoint:
@@ -222,7 +222,7 @@ def _load_config(folder: Path) -> Any:
         ) from None
 
 
-def _check_asked(asked: Modality | None, have: Modality, name: str) -> None:
+def _check_asked(asked: str | None, have: Modality, name: str) -> None:
     if asked not in (None, have):
         raise ModelError(f"{name} reads {have}s, but modality={asked!r} was asked for; leave modality out")
 
@@ -233,14 +233,14 @@ def _main_input(config: Any) -> str | None:
     return str(MODEL_MAPPING[type(config)].main_input_name) if known else None
 
 
-def _choose_tower(folder: Path, config: Any, asked: Modality | None) -> tuple[Modality, Any]:
+def _choose_tower(folder: Path, config: Any, asked: str | None) -> tuple[Modality, Any]:
     """Decide between text and images; a checkpoint with two towers gives the config of the wanted one."""
     if asked not in (None, "text", "image"):
         raise ModelError(f"unknown modality {asked!r}; {allowed(asked, ('text', 'image'))}")
     towers = set(getattr(config, "sub_configs", {}) or {})
     if {"text_config", "vision_config"} <= towers:
         has_processor = (folder / "preprocessor_config.json").is_file()
-        wanted: Modality = asked or ("image" if has_processor else "text")
+        wanted = asked or ("image" if has_processor else "text")
         part = getattr(config, "vision_config" if wanted == "image" else "text_config")
         if _main_input(part) is None:
             raise ModelError(

@@ -20,7 +20,6 @@ from superactivators.models.quiet import quiet_transformers
 from superactivators.models.windows import Windows, windows_of
 from superactivators.ragged import offsets_of, rows_of, segment_ids
 
-LongTexts: TypeAlias = Literal["window", "truncate", "error"]
 PaddingSide: TypeAlias = Literal["right", "left"]
 
 LONG_TEXTS = ("window", "truncate", "error")
@@ -83,7 +82,7 @@ class TextReader:
         *,
         window: int | None,
         vocabulary: int,
-        long_texts: LongTexts,
+        long_texts: str,
         window_overlap: float,
         position_ids: bool,
         name: str,

@@ -7,7 +7,7 @@ not follow it either.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -21,8 +21,6 @@ from superactivators.models.encoding import Encoding
 from superactivators.models.geometry import ImageGeometry, Placement, prove_geometry
 from superactivators.models.quiet import quiet_transformers
 from superactivators.ragged import offsets_of
-
-Geometry: TypeAlias = Literal["processor", "squash"]
 
 GEOMETRIES = ("processor", "squash")
 
@@ -70,7 +68,7 @@ class ImageReader:
         registers: int,
         trained_size: tuple[int, int],
         resizes_positions: bool,
-        geometry: Geometry,
+        geometry: str,
         name: str,
     ) -> None:
         if geometry not in GEOMETRIES:

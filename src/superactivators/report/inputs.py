@@ -30,9 +30,9 @@ class ReportInputs:
     scores : callable
         ``scores(kind, level, site)`` loads the scores that ``result`` was made from.
     about : dict
-        JSON types, all optional: ``model``, ``n_blocks``, ``width``, ``sites`` (from shallow to deep), ``kinds``,
-        ``methods``, ``deltas``, ``seed``, ``resamples``, ``excluded`` (reason by concept), ``notes`` (sentences),
-        ``seconds`` (by stage), ``command``, ``versions`` (by package) and ``settings`` (of the study file).
+        JSON types, all optional: ``model`` (``name``, ``blocks``, ``width``), ``data`` (``excluded``: reason by
+        concept), ``seed``, ``notes`` (sentences), ``seconds`` (by stage), ``command``, ``packages`` (version by name)
+        and ``settings`` (of the study file). Other entries are not shown.
     """
 
     title: str

@@ -12,6 +12,8 @@ from superactivators.report.inputs import ReportInputs
 from superactivators.report.json_values import embeddable
 from superactivators.report.payload import build_payload
 
+__all__ = ["ReportInputs", "render_page", "render_report"]
+
 PREFIX = "superactivators/"
 """Modules import each other as ``superactivators/<file>``, which the page's import map resolves."""
 

@@ -64,12 +64,24 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _about(inputs: ReportInputs) -> dict[str, Any]:
-    given: dict[str, Any] = {"seed": None, "excluded": {}, "notes": [], "seconds": {}, "versions": {}, "settings": {}}
-    return given | inputs.about | {"resamples": inputs.result.summary["resamples"]}
+    """Say what was run, with an empty entry for everything that was not told."""
+    given = inputs.about
+    model = given.get("model") or {}
+    return {
+        "model": {name: model.get(name) for name in ("name", "blocks", "width")},
+        "excluded": (given.get("data") or {}).get("excluded") or {},
+        "seed": given.get("seed"),
+        "resamples": inputs.result.summary["resamples"],
+        "notes": given.get("notes") or [],
+        "seconds": given.get("seconds") or {},
+        "command": given.get("command"),
+        "versions": given.get("packages") or {},
+        "settings": given.get("settings") or {},
+    }
 
 
 def _data(inputs: ReportInputs) -> dict[str, Any]:
-    """Name and modality, sizes of the splits, and concepts whose objects the crop removed."""
+    """Name and modality, and sizes of the splits."""
     labels, dataset = inputs.labels, inputs.dataset
     lengths = np.diff(labels.offsets)
     splits = []
@@ -81,7 +93,6 @@ def _data(inputs: ReportInputs) -> dict[str, Any]:
         "modality": None if dataset is None else dataset.modality,
         "splits": splits,
         "token_labels": labels.tokens is not None,
-        "lost_by_crop": dict(labels.lost_by_crop),
     }
 
 
@@ -117,4 +128,5 @@ def _further(inputs: ReportInputs, kind: str, rows: list[dict[str, Any]], spread
 def percent(share: float) -> str:
     """Write a share as a percentage with two significant digits."""
     value = 100 * share
-    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+    text = f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return (text[1:] if text.startswith("0.") else text) + " %"

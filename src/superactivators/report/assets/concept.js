@@ -100,7 +100,7 @@ function rivals(data, row) {
           "tr",
           { class: name === data.reference ? "reference" : null, title: `${found.site}, δ ${level(found.delta)}` },
           el("th", { scope: "row" }, data.label(name)),
-          el("td", { class: "plot" }, whisker(estimate, domain, { width: 130, height: 18, mark: row.always_yes, strong: name === data.reference })),
+          el("td", { class: "plot" }, whisker(estimate, domain, { width: 120, height: 18, mark: row.always_yes, strong: name === data.reference })),
           el("td", { class: "number" }, decimal(estimate.value), " ", el("span", { class: "range" }, interval(estimate.low, estimate.high))),
         ),
       )),

@@ -10,7 +10,7 @@ import { whisker } from "superactivators/whisker.js";
 
 const SEARCH_FROM = 25;
 
-export function conceptsSection(data, store, detail) {
+export function conceptsSection(data, store) {
   const host = el("div");
   let words = "";
   const draw = () => {
@@ -38,7 +38,6 @@ export function conceptsSection(data, store, detail) {
     host,
     el("p", { class: "note" }, "F1 with 95 % interval; the tick is the F1 of saying yes to every sample. † some ratio was 0/0 and reads 0. ",
       csvLink("Save as CSV", "concepts.csv", () => csv(data, store.get("kind")))),
-    detail,
   );
 }
 

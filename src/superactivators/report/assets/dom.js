@@ -34,7 +34,7 @@ export function responsive(host, draw) {
     const now = Math.floor(host.clientWidth);
     if (now !== width) {
       width = now;
-      redraw();
+      requestAnimationFrame(redraw); // Drawing inside the observer may change the size that it observes.
     }
   }).observe(host);
   return redraw;

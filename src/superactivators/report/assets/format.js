@@ -33,6 +33,11 @@ export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+/** A tick of an axis: as short as the number allows. */
+export function tick(value) {
+  return String(Number(value.toPrecision(6))).replace(/^(-?)0\./, "$1.").replace("-", "−");
+}
+
 /** A sparsity level: `.005`, `.10`. */
 export function level(delta) {
   if (!known(delta)) return MISSING;

@@ -11,7 +11,7 @@ export function layersSection(data, store) {
   return section(
     "layers",
     "Which layers carry the concepts?",
-    "Darker cells are higher test F1 with that layer alone; bars at the right count the concepts that chose the layer on cal, with the method’s best layer in bold.",
+    "Darker cells are a higher test F1 with that layer alone, and a frame marks each method’s best; bars count the concepts that chose the layer on cal.",
     host,
   );
 }

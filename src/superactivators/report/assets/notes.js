@@ -1,7 +1,7 @@
 // What the words mean, how the study was made, and what was left out.
 
 import { el } from "superactivators/dom.js";
-import { count, plural, seconds } from "superactivators/format.js";
+import { seconds } from "superactivators/format.js";
 import { section } from "superactivators/section.js";
 import { scrollable } from "superactivators/table.js";
 
@@ -27,7 +27,7 @@ export function notesSection(data) {
     el("div", { class: "blocks" },
       block("Methods", el("dl", { class: "small" }, data.methods.map((method) => el("div", {}, el("dt", {}, method.label), el("dd", {}, method.summary))))),
       excluded(about.excluded),
-      remarks(data),
+      remarks(about.notes),
       timing(about.seconds),
       versions(about.versions),
     ),
@@ -41,23 +41,17 @@ function block(title, ...content) {
 }
 
 function excluded(reasons) {
-  const names = Object.entries(reasons ?? {});
+  const names = Object.entries(reasons);
   if (!names.length) return block("Concepts left out", el("p", {}, "None."));
   return block("Concepts left out", el("dl", { class: "small" }, names.map(([name, reason]) => el("div", {}, el("dt", {}, name), el("dd", {}, reason)))));
 }
 
-function remarks(data) {
-  const lost = Object.entries(data.data.lost_by_crop);
-  const notes = [...(data.about.notes ?? [])];
-  if (lost.length) {
-    const total = lost.reduce((sum, [, number]) => sum + number, 0);
-    notes.push(`The model’s crop removed every labelled pixel of a concept ${plural(total, "time")}: ${lost.map(([name, number]) => `${name} ${count(number)}`).join(", ")}.`);
-  }
+function remarks(notes) {
   return notes.length ? block("Remarks", el("ul", {}, notes.map((note) => el("li", {}, note)))) : null;
 }
 
 function timing(stages) {
-  const entries = Object.entries(stages ?? {}).filter(([, value]) => typeof value === "number");
+  const entries = Object.entries(stages).filter(([, value]) => typeof value === "number");
   if (!entries.length) return null;
   const longest = Math.max(...entries.map(([, value]) => value), 1e-9);
   return block("Time", el("table", { class: "timing" }, el("caption", { class: "unseen" }, "Seconds by stage"), el("tbody", {}, entries.map(([name, value]) =>
@@ -66,12 +60,12 @@ function timing(stages) {
 }
 
 function versions(packages) {
-  const entries = Object.entries(packages ?? {});
+  const entries = Object.entries(packages);
   return entries.length ? block("Versions", el("p", { class: "versions" }, entries.map(([name, version]) => el("span", {}, `${name} ${version}`)))) : null;
 }
 
 function settings(value) {
-  if (!value || (typeof value === "object" && !Object.keys(value).length)) return null;
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  if (!Object.keys(value).length) return null;
+  const text = JSON.stringify(value, null, 2);
   return el("details", { class: "block" }, el("summary", {}, "Settings of the study"), scrollable("Settings", el("pre", {}, text)));
 }

@@ -26,9 +26,10 @@ function facts(data) {
   const { about } = data;
   const entries = [];
   const add = (term, ...value) => entries.push(el("div", {}, el("dt", {}, term), el("dd", {}, ...value)));
-  if (about.model) {
-    const size = [about.n_blocks && plural(about.n_blocks, "block"), about.width && `width ${count(about.width)}`];
-    add("Model", about.model, el("small", {}, size.filter(Boolean).join(", ")));
+  const { name, blocks, width } = about.model;
+  if (name) {
+    const size = [blocks && plural(blocks, "block"), width && `width ${count(width)}`];
+    add("Model", name, el("small", {}, size.filter(Boolean).join(", ")));
   }
   const of = { text: "texts", image: "images" }[data.data.modality] ?? "samples";
   add("Data", data.data.name ?? "given as arrays", el("small", {}, `${plural(data.concepts.length, "concept")}, ${of}`));
@@ -43,7 +44,7 @@ function facts(data) {
   add("Layers", plural(data.sites.length, "layer"), el("small", {}, first === last ? first : `${first} to ${last}`));
   add("Concept vectors", data.kinds.join(", "), el("small", {}, `best on cal: ${data.best_kind}`));
   add("Sparsity levels δ", String(data.deltas.length), el("small", {}, `${level(data.deltas[0])} to ${level(data.deltas.at(-1))}`));
-  const seed = about.seed === null || about.seed === undefined ? "" : `seed ${about.seed}`;
+  const seed = about.seed === null ? "" : `seed ${about.seed}`;
   add("Intervals", about.resamples ? "95 %, bootstrap" : "none computed", el("small", {}, [about.resamples && plural(about.resamples, "resample"), seed].filter(Boolean).join(", ")));
   return el("dl", { class: "facts" }, entries);
 }

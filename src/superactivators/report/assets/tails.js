@@ -2,7 +2,9 @@
 
 import { figure, linear, logarithmic, ticks, xAxis, yAxis } from "superactivators/axes.js";
 import { svg } from "superactivators/dom.js";
-import { activation, percent } from "superactivators/format.js";
+import { activation, percent, tick } from "superactivators/format.js";
+
+const FEW = 400;
 
 /**
  * Two charts over one axis: density, and the share of tokens at or above each activation on a logarithmic scale.
@@ -12,17 +14,21 @@ import { activation, percent } from "superactivators/format.js";
  * @param {number} width
  */
 export function tailChart(spread, threshold, width) {
-  const height = 400;
+  const height = 424;
   const narrow = width < 460;
   const box = { x0: 46, x1: width - 12 };
-  const upper = { y0: 34, y1: 150 };
-  const lower = { y0: 196, y1: height - 42 };
+  const upper = { y0: 46, y1: 168 };
+  const lower = { y0: 214, y1: height - 42 };
   const [low, high] = spread.edges;
   const x = linear([low, high], [box.x0, box.x1]);
   const bins = spread.inside.length;
   const edge = (bin) => x(low + ((high - low) * bin) / bins);
   const shares = { inside: normalised(spread.inside), outside: normalised(spread.outside) };
-  const top = Math.max(...shares.inside, ...shares.outside);
+  // A histogram of few tokens in many bins is all spikes.
+  const few = spread.inside.reduce((sum, value) => sum + value, 0) < FEW;
+  const coarse = { inside: joined(shares.inside, few ? 4 : 2), outside: joined(shares.outside, few ? 4 : 2) };
+  const coarseEdge = (bin) => edge(bin * (few ? 4 : 2));
+  const top = Math.max(...coarse.inside, ...coarse.outside);
   const density = linear([0, top], [upper.y1, upper.y0]);
   const survival = { inside: above(shares.inside), outside: above(shares.outside) };
   const least = Math.max(1e-6, Math.min(...survival.inside.concat(survival.outside).filter((value) => value > 0)));
@@ -39,21 +45,29 @@ export function tailChart(spread, threshold, width) {
     `Distribution of activations: ${percent(spread.above_inside)} of in-concept tokens and ${percent(spread.above_outside)} of tokens of other samples reach the threshold`,
     svg("rect", { class: "tail-zone", x: at, width: Math.max(0, box.x1 - at), y: upper.y0, height: lower.y1 - upper.y0 }),
     svg("text", { class: "axis-label", x: 0, y: 11 }, "where the tokens are (share per bin)"),
-    ["outside", "inside"].map((part) => svg("path", { class: `area ${part}`, d: steps(shares[part], edge, density, upper.y1, true) })),
-    ["outside", "inside"].map((part) => svg("path", { class: `outline ${part}`, d: steps(shares[part], edge, density, upper.y1, false) })),
+    ["outside", "inside"].map((part) => svg("path", { class: `area ${part}`, d: steps(coarse[part], coarseEdge, density, upper.y1, true) })),
+    ["outside", "inside"].map((part) => svg("path", { class: `outline ${part}`, d: steps(coarse[part], coarseEdge, density, upper.y1, false) })),
     svg("line", { class: "base", x1: box.x0, x2: box.x1, y1: upper.y1, y2: upper.y1 }),
     svg("text", { class: "axis-label", x: 0, y: lower.y0 - 22 }, "share of tokens at or above each activation (log scale)".slice(0, narrow ? 31 : 99)),
     yAxis(log, shown, { x0: box.x0, x1: box.x1, text: percentTick }),
     ["outside", "inside"].map((part) => svg("path", { class: `curve ${part}`, d: falling(survival[part], edge, log, floor) })),
-    svg("line", { class: "threshold", x1: at, x2: at, y1: upper.y0 - 10, y2: lower.y1 }),
+    svg("line", { class: "threshold", x1: at, x2: at, y1: upper.y0 - 8, y2: lower.y1 }),
     svg("text", { class: "threshold-label", x: at, y: upper.y0 - 13, "text-anchor": at > width * 0.6 ? "end" : "start" }, `threshold ${activation(threshold)}`),
     ["inside", "outside"].map((part) => crossing(spread[`above_${part}`], part, at, log, floor, at > width * 0.72)),
-    xAxis(x, axis, { y: lower.y1, x0: box.x0, x1: box.x1, text: activation, label: "activation" }),
+    xAxis(x, axis, { y: lower.y1, x0: box.x0, x1: box.x1, text: tick, label: "activation" }),
   );
 }
 
 function percentTick(value) {
   return `${Number((value * 100).toPrecision(2))} %`.replace(/^0\./, ".");
+}
+
+function joined(values, size) {
+  const found = [];
+  values.forEach((value, bin) => {
+    found[Math.floor(bin / size)] = (found[Math.floor(bin / size)] ?? 0) + value;
+  });
+  return found;
 }
 
 function normalised(counts) {
