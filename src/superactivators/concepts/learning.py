@@ -9,12 +9,11 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from superactivators.concepts.prototypes import fit_prototypes
-from superactivators.concepts.rows import RowSource, cached_rows
-from superactivators.concepts.separators import STRENGTHS, fit_separators
 from torch import Tensor
 
 from superactivators.concepts.bank import Activation, ConceptBank
+from superactivators.concepts.prototypes import fit_prototypes
+from superactivators.concepts.separators import STRENGTHS, fit_separators
 from superactivators.ragged import segment_max
 from superactivators.ranking import average_precision
 from superactivators.registry import Registry
@@ -22,7 +21,7 @@ from superactivators.states.scaling import Scaling
 from superactivators.states.states import Level, StateRows, States
 
 MEMORY = 2**30
-"""Bytes of train rows that are held in memory; more are read again from the store on every pass."""
+"""Bytes that learning may take; train rows that do not fit are read again from the store on every pass."""
 
 
 @final
@@ -32,21 +31,18 @@ class Task:
 
     Attributes
     ----------
-    train : RowSource
-        Scaled train rows.
-    labels : CSR bool matrix of shape (train rows, concepts)
-    known : bool array of shape (train rows,)
-    cal : StateRows
-        Scaled cal rows, with their offsets.
+    train, cal : StateRows
+        Scaled rows of both splits, with their labels.
     cal_samples : bool array of shape (cal samples, concepts)
+    memory : int
+        Bytes that may be taken.
     seed : int
     """
 
-    train: RowSource
-    labels: Any
-    known: Bool[np.ndarray, " rows"]
+    train: StateRows
     cal: StateRows
     cal_samples: Bool[np.ndarray, "n c"]
+    memory: int
     seed: int
 
 
@@ -79,32 +75,34 @@ kinds: Registry[Learner] = Registry("concept kind", "superactivators.kinds")
 @kinds.register("mean")
 def learn_mean(task: Task) -> Learned:
     """Mean of the scaled in-concept rows; cosine."""
-    counts = np.asarray(task.labels[task.known].sum(axis=0)).ravel()
-    vectors = torch.as_tensor(fit_prototypes(task.train, task.labels, task.known), dtype=torch.float32)
+    counts = np.asarray(task.train.labels[task.train.known].sum(axis=0)).ravel()
+    vectors = torch.from_numpy(fit_prototypes(task.train, task.train.labels, task.train.known)).float()
     return Learned(vectors, torch.zeros(len(vectors)), "cosine", counts > 0, {})
 
 
 @kinds.register("linear")
 def learn_linear(task: Task) -> Learned:
     """Balanced logistic regression; the L2 strength is the one whose cal samples rank best by their highest row."""
-    path = fit_separators(task.train, task.labels, task.known, STRENGTHS, seed=task.seed)
-    quality = _cal_quality(task, torch.as_tensor(path.weights), torch.as_tensor(path.bias))
+    path = fit_separators(
+        task.train, task.train.labels, task.train.known, STRENGTHS, seed=task.seed, memory=task.memory
+    )
+    weights, bias = torch.from_numpy(path.weights).float(), torch.from_numpy(path.bias).float()
+    quality = _cal_quality(task, weights, bias)
     best = int(np.argmax(quality))
     notes = {
-        "strengths": [float(strength) for strength in STRENGTHS],
-        "cal_average_precision": [float(value) for value in quality],
-        "strength": float(STRENGTHS[best]),
-        "gradient_norm": np.asarray(path.gradient_norm[best], dtype=float).tolist(),
-        "iterations": np.asarray(path.n_iter[best]).tolist(),
+        "strengths": list(path.strengths),
+        "cal_average_precision": quality.tolist(),
+        "strength": path.strengths[best],
+        "gradient_norm": path.gradient_norm[best].tolist(),
+        "iterations": path.n_iter[best].tolist(),
     }
-    vectors, bias = torch.as_tensor(path.weights[best]).float(), torch.as_tensor(path.bias[best]).float()
-    return Learned(vectors, bias, "logit", np.asarray(path.estimable, dtype=bool), notes)
+    return Learned(weights[best], bias[best], "logit", path.estimable, notes)
 
 
 def _cal_quality(task: Task, weights: Float[Tensor, "s c d"], bias: Float[Tensor, "s c"]) -> Float[np.ndarray, " s"]:
     """Average precision of the highest logit of each cal sample, averaged over concepts, for every strength."""
     n_strengths, n_concepts, width = weights.shape
-    flat, flat_bias = weights.reshape(-1, width).float(), bias.reshape(-1).float()
+    flat, flat_bias = weights.reshape(-1, width), bias.reshape(-1)
     highest = np.empty((len(task.cal.samples), n_strengths * n_concepts), dtype=np.float32)
     for first, block in task.cal.blocks():
         begin, end = (int(np.searchsorted(task.cal.offsets, edge)) for edge in (first, first + len(block)))
@@ -135,7 +133,7 @@ def learn_concepts(
     level : str
         ``"token"``: from tokens that carry the concept; ``"sample"``: from sample states (the method ``cls``).
     memory : int
-        Bytes of train rows to hold in memory.
+        Bytes that learning may take.
     seed : int
 
     Returns
@@ -152,8 +150,7 @@ def learn_concepts(
     raw = states.rows(site, "train", level)
     scaling = Scaling.fit(raw)
     cal = states.rows(site, "cal", level).scaled(scaling)
-    train = cached_rows(raw.scaled(scaling), memory)
-    task = Task(train, raw.labels, raw.known, cal, states.labels.samples[cal.samples], seed)
+    task = Task(raw.scaled(scaling), cal, states.labels.samples[cal.samples], memory, seed)
     banks = []
     for name, learner in zip(kind_names, learners, strict=True):
         learned = learner(task)

@@ -77,12 +77,12 @@ class Examples:
         n_concepts = self.labels.shape[1]
         if self.weights is None:
             total = float(self.labels.shape[0])
-            positive = np.bincount(self.labels.indices, minlength=n_concepts).astype(np.float64)
+            owners = None
         else:
             each = self.weights.double().numpy()
             total = float(each.sum())
             owners = np.repeat(each, np.diff(self.labels.indptr))
-            positive = np.bincount(self.labels.indices, weights=owners, minlength=n_concepts)
+        positive = np.bincount(self.labels.indices, weights=owners, minlength=n_concepts).astype(np.float64)
         with np.errstate(divide="ignore"):
             halves = [torch.from_numpy(0.5 / weight).to(self.device) for weight in (positive, total - positive)]
         return halves[0], halves[1]
@@ -205,7 +205,7 @@ def preconditioners(
 def _hessians(
     rows: Float[Tensor, "m d"], curvature: Float[Tensor, "k m"], n_drawn: int
 ) -> Float[Tensor, "k d_plus_1 d_plus_1"]:
-    """Sums of ``curvature (x, 1)(x, 1)^T``, in float64."""
+    """Sum ``curvature (x, 1)(x, 1)^T`` over rows, in float64."""
     (n_rows, width), n_problems = rows.shape, len(curvature)
     cumulative = curvature.cumsum(dim=1, dtype=torch.float64)
     total = cumulative[:, -1:]

@@ -78,9 +78,7 @@ class StandardisedRows:
             begin += len(chosen)
 
 
-def standardise(
-    rows: RowSource, known: Bool[np.ndarray, " rows"], memory: int
-) -> tuple[RowSource, Standardisation]:
+def standardise(rows: RowSource, known: Bool[np.ndarray, " rows"], memory: int) -> tuple[RowSource, Standardisation]:
     """Measure the columns of the labelled rows, then standardise them; held in memory if they fit.
 
     Parameters

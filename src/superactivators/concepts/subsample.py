@@ -66,4 +66,4 @@ def _chances(labels: Any, even_rows: int, class_rows: float) -> Float[np.ndarray
         chance[absent.argmax(axis=0)] = 1.0
         rates = np.minimum(1.0, class_rows / negatives[for_negatives])
         chance = np.maximum(chance, np.where(absent, rates, 0.0).max(axis=1))
-    return chance
+    return np.asarray(chance)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from superactivators.ranking import auroc, average_precision
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> Float[np.ndarray, "..."]:
+def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> Float[np.ndarray, "..."]:
     """Quotient, with 0 where the denominator is 0 (METHOD: undefined counts as 0)."""
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     return np.divide(top, bottom, out=np.zeros(np.broadcast_shapes(top.shape, bottom.shape)), where=bottom > 0)

@@ -48,7 +48,7 @@ def picture(
     -------
     dict
         ``src`` (a JPEG data URI), ``width``, ``height``, ``view`` (in pixels of the embedded picture), ``grid`` and
-        ``cells``.
+        ``cells`` (None if they are all cells in order).
     """
     width, height = shown_size(*image.size)
     # Enlarging tiny pictures is left to the browser, which can do it without blurring.
@@ -60,7 +60,7 @@ def picture(
         "height": height,
         "view": np.round(view * scale, 2),
         "grid": grid,
-        "cells": cells,
+        "cells": None if np.array_equal(cells, np.arange(int(grid[0]) * int(grid[1]))) else cells,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 from superactivators.errors import DataError
 
 
+@runtime_checkable
 class Rows(Protocol):
     """A matrix of states that is read block by block, the same blocks in the same order every time."""
 

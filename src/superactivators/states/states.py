@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol, TypeAlias, final
+from typing import Literal, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +23,7 @@ from superactivators.states.scaling import Scaling
 Level: TypeAlias = Literal["token", "sample"]
 
 
+@runtime_checkable
 class StateValues(Protocol):
     """Numbers without labels: states of tokens and samples at some sites."""
 

@@ -32,7 +32,7 @@ export function deltaChart(data, width, lines, { label, floor = null, height = 2
       svg("text", { class: "zone-label", x: (x(low) + x(up)) / 2, y: box.y0 - 4, "text-anchor": "middle" }, "paper’s best"),
     ],
     yAxis(y, ticks([0, high], 5), { x0: box.x0, x1: box.x1, text: (value) => decimal(value, 1), label: "F1" }),
-    xAxis(x, data.deltas, { y: box.y1, x0: box.x0, x1: box.x1, text: level, label: "sparsity level δ (share of in-concept tokens above the threshold)".slice(0, width < 440 ? 16 : 90), gap: 27 }),
+    xAxis(x, data.deltas, { y: box.y1, x0: box.x0, x1: box.x1, text: level, label: width < 440 ? "sparsity level δ" : "sparsity level δ (share of in-concept tokens above the threshold)", gap: 27 }),
     floor !== null && svg("line", { class: "floor", x1: box.x0, x2: box.x1, y1: y(floor), y2: y(floor) }),
     lines.map((line) => svg("path", { class: `line ${line.style}`, d: path(line.values.map((value, place) => [x(data.deltas[place]), y(value ?? NaN)])) })),
     lines.filter((line) => Number.isFinite(line.dot)).map((line) => dot(data, line, x, y)),

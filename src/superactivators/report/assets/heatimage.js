@@ -25,7 +25,7 @@ function load(uri) {
 }
 
 /**
- * @param {object} picture src, width, height, view, grid, cells
+ * @param {object} picture src, width, height, view, grid, cells (null: all, in order)
  * @param {object} example prepared, with scores, sets and mask
  * @param {function} heat activation to 0..1
  * @param {number} threshold
@@ -67,8 +67,9 @@ function patchGeometry(picture, zoom) {
   const [rows, columns] = picture.grid;
   const wide = (right - left) / columns;
   const high = (bottom - top) / rows;
-  const token = new Map(picture.cells.map((cell, number) => [cell, number]));
-  return { left, top, right, bottom, rows, columns, wide, high, token, cells: picture.cells };
+  const cells = picture.cells ?? Array.from({ length: rows * columns }, (_, cell) => cell);
+  const token = new Map(cells.map((cell, number) => [cell, number]));
+  return { left, top, right, bottom, rows, columns, wide, high, token, cells };
 }
 
 function paint(canvas, { base, size, density, geometry, example, heat, outline, zoom, state }) {

@@ -91,16 +91,18 @@ function line(data, row, average, other, { domain, gainDomain, floor }) {
 
 function csv(data) {
   const parts = ["value", "low", "high"];
+  const ends = ["low", "high"];
   const averages = ["weighted", "macro"];
   const head = ["kind", "method"];
   for (const average of averages) {
-    head.push(...parts.map((part) => `${average}_f1_${part}`), ...parts.map((part) => `${average}_superactivators_minus_method_${part}`));
+    head.push(...parts.map((part) => `${average}_f1_${part}`), ...ends.map((end) => `${average}_f1_fixed_${end}`), ...parts.map((part) => `${average}_superactivators_minus_method_${part}`));
   }
   const rows = data.method_rows.map((row) => [
     row.kind,
     row.method,
     ...averages.flatMap((average) => [
       ...parts.map((part) => row[average].f1[part]),
+      ...ends.map((end) => row[average].fixed[end]),
       ...parts.map((part) => row[average].gain?.[part]),
     ]),
   ]);

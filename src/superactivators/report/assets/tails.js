@@ -48,7 +48,7 @@ export function tailChart(spread, threshold, width) {
     ["outside", "inside"].map((part) => svg("path", { class: `area ${part}`, d: steps(coarse[part], coarseEdge, density, upper.y1, true) })),
     ["outside", "inside"].map((part) => svg("path", { class: `outline ${part}`, d: steps(coarse[part], coarseEdge, density, upper.y1, false) })),
     svg("line", { class: "base", x1: box.x0, x2: box.x1, y1: upper.y1, y2: upper.y1 }),
-    svg("text", { class: "axis-label", x: 0, y: lower.y0 - 22 }, "share of tokens at or above each activation (log scale)".slice(0, narrow ? 31 : 99)),
+    svg("text", { class: "axis-label", x: 0, y: lower.y0 - 22 }, narrow ? "share at or above (log scale)" : "share of tokens at or above each activation (log scale)"),
     yAxis(log, shown, { x0: box.x0, x1: box.x1, text: percentTick }),
     ["outside", "inside"].map((part) => svg("path", { class: `curve ${part}`, d: falling(survival[part], edge, log, floor) })),
     svg("line", { class: "threshold", x1: at, x2: at, y1: upper.y0 - 8, y2: lower.y1 }),
