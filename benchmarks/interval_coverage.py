@@ -37,7 +37,8 @@ TOKENS = 12
 POPULATION = 60_000
 """Samples that stand for an infinite test split."""
 
-Interval = tuple[np.ndarray, np.ndarray]
+MOST_SHOWN = 4
+"""With more concepts than this only the averages are printed."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,10 @@ INTERVALS: dict[str, tuple[str, Callable[[float, np.ndarray], tuple[float, float
 
 
 def report(studies: Sequence[Simulated]) -> None:
-    """Print coverage, misses on each side and mean width, for every quantity and interval."""
+    """Print coverage, misses on each side and mean width, for the averages and each of a few concepts."""
     for name in studies[0].point:
+        if name.startswith("concept") and len(studies[0].point) > MOST_SHOWN + 2:
+            continue
         points = np.array([study.point[name] for study in studies])
         nested_means = np.array([study.nested[name].mean() for study in studies])
         detector = np.array([study.detector[name] for study in studies])

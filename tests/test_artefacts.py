@@ -29,8 +29,7 @@ from superactivators.artefacts import (
 )
 from superactivators.errors import StoreError
 
-settings.register_profile("artefacts", derandomize=True, deadline=None, max_examples=50)
-settings.load_profile("artefacts")
+quick = settings(derandomize=True, deadline=None, max_examples=50)
 
 KIND = Format("superactivators/test", 3)
 FILES = ("numbers.safetensors", "rows.parquet", "words.json", "inner/raw.bin")
@@ -112,7 +111,7 @@ def test_a_killed_writer_leaves_the_old_folder_and_its_remains_do_no_harm(folder
 
 
 def test_publish_after_a_kill_between_its_two_renames(folder: Path, tmp_path: Path) -> None:
-    old = folder.with_name("made.old")
+    old = folder.with_name("made.replaced")
     folder.rename(old)  # the kill came when the old folder had been moved away, but the new one not yet in
     write_folder(tmp_path / "other", "newer")
     (tmp_path / "other").rename(partial_of(folder))
@@ -160,7 +159,9 @@ def test_right_checksum_but_not_the_claimed_form(tmp_path: Path) -> None:
     [
         ({"format": "superactivators/other"}, "holds 'superactivators/other', but 'superactivators/test' is needed"),
         ({"version": 4}, "version 4, but this release reads version 3"),
-        ({"version": "3"}, "version '3', but this release reads version 3"),
+        ({"version": 0}, "version 0, but this release reads version 3"),
+        ({"version": "3"}, "not a readable manifest.*version must be a whole number"),
+        ({"parameters": []}, "not a readable manifest.*parameters an object"),
         ({"files": []}, "not a readable manifest"),
         ({"files": {"a": {"bytes": "1", "sha256": "x"}}}, "not a readable manifest"),
         ({"files": {"a": {"bytes": 1}}}, "not a readable manifest"),
@@ -195,6 +196,7 @@ def test_missing_folder_and_file_in_its_place(tmp_path: Path) -> None:
         FolderReader(tmp_path / "file", KIND)
 
 
+@quick
 @given(st.data())
 def test_any_flipped_byte_of_any_file_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -261,6 +263,13 @@ def test_an_empty_folder_an_older_version_and_a_damaged_one_are_replaced(tmp_pat
         assert is_current(tmp_path / name, KIND, "abc")
 
 
+def test_a_neighbour_that_somebody_kept_is_left_alone(folder: Path) -> None:
+    (folder.parent / "made.old").mkdir()
+    (folder.parent / "made.old" / "kept.txt").write_text("mine")
+    write_folder(folder, "newer")
+    assert snapshot(folder.parent / "made.old") == {"kept.txt": b"mine"}
+
+
 def test_the_working_folder_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
@@ -276,18 +285,24 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path, where: str) -> Non
         write_folder(tmp_path / where)
 
 
+def disk_that_is_full_after(files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+
+    def flush(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) > files:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(artefacts.os, "fsync", flush)
+
+
+@pytest.mark.parametrize("files", range(5))
 def test_a_full_disk_is_one_clear_error_and_leaves_the_old_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(folder)
-
-    def full(path: Path, content: bytes) -> dict[str, Any]:
-        if path.name == "words.json":
-            raise OSError(28, "No space left on device")
-        return write_bytes(path, content)
-
-    monkeypatch.setattr(artefacts, "write_bytes", full)
-    with pytest.raises(StoreError, match="cannot be written .*No space left on device"):
+    disk_that_is_full_after(files, monkeypatch)
+    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\); mend that"):
         write_folder(folder, "newer")
     assert snapshot(folder) == before
     assert sorted(os.listdir(folder.parent)) == ["made"]
@@ -296,12 +311,8 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_old_folder(
 def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.bin"
     write_bytes(path, b"old")
-
-    def broken(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(artefacts.os, "fsync", broken)
-    with pytest.raises(OSError, match="No space left"):
+    disk_that_is_full_after(0, monkeypatch)
+    with pytest.raises(StoreError, match=r"a\.bin: cannot be written \(No space left"):
         write_bytes(path, b"new and longer")
     assert path.read_bytes() == b"old"
 
@@ -315,6 +326,7 @@ json_values = st.recursive(
 )
 
 
+@quick
 @given(st.dictionaries(st.text(max_size=4), json_values, min_size=1, max_size=5))
 def test_fingerprints_count_content_not_order(value: dict[str, Any]) -> None:
     turned = dict(reversed(value.items()))

@@ -21,8 +21,7 @@ from superactivators.ragged import (
     segment_mean,
 )
 
-settings.register_profile("ragged", derandomize=True, deadline=None, max_examples=60)
-settings.load_profile("ragged")
+quick = settings(derandomize=True, deadline=None, max_examples=60)
 
 lengths_strategy = st.lists(st.integers(0, 6), min_size=1, max_size=12)
 
@@ -37,6 +36,7 @@ def rows_with(lengths: list[int], seed: int, columns: int = 3) -> tuple[np.ndarr
     return values, offsets_of(np.array(lengths)), parts
 
 
+@quick
 @given(lengths_strategy, st.integers(0, 5))
 def test_reductions_equal_loops(lengths: list[int], seed: int) -> None:
     values, offsets, parts = rows_with(lengths, seed)
@@ -54,6 +54,7 @@ def test_reductions_equal_loops(lengths: list[int], seed: int) -> None:
             assert not some[number].any()
 
 
+@quick
 @given(lengths_strategy)
 def test_bookkeeping_equals_loops(lengths: list[int]) -> None:
     offsets = offsets_of(np.array(lengths))
@@ -65,6 +66,7 @@ def test_bookkeeping_equals_loops(lengths: list[int]) -> None:
     ]
 
 
+@quick
 @given(lengths_strategy, st.data())
 def test_rows_of_any_choice_of_samples(lengths: list[int], data: st.DataObject) -> None:
     offsets = offsets_of(np.array(lengths))
@@ -73,6 +75,7 @@ def test_rows_of_any_choice_of_samples(lengths: list[int], data: st.DataObject) 
     assert rows_of(offsets, np.array(chosen, dtype=np.int64)).tolist() == expected
 
 
+@quick
 @given(lengths_strategy, st.integers(1, 12))
 def test_runs_hold_whole_samples_and_are_as_long_as_allowed(lengths: list[int], rows: int) -> None:
     offsets = offsets_of(np.array(lengths))
@@ -94,6 +97,7 @@ def test_mean_is_summed_in_double_precision() -> None:
     assert segment_mean(values, np.array([0, len(values)]))[0, 0] == np.float32(exact)
 
 
+@quick
 @given(lengths_strategy, st.integers(0, 9))
 def test_random_rows_lie_inside_and_do_not_depend_on_the_order(lengths: list[int], seed: int) -> None:
     offsets, ids = offsets_of(np.array(lengths)), [f"sample {k}" for k in range(len(lengths))]

@@ -10,10 +10,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from superactivators.ranking import auroc, average_precision
 
-settings.register_profile("ranking", derandomize=True, deadline=None, max_examples=60)
-settings.load_profile("ranking")
+quick = settings(derandomize=True, deadline=None, max_examples=60)
 
 
+@quick
 @given(st.integers(2, 40), st.integers(1, 4), st.integers(1, 30), st.integers(0, 1000))
 def test_equal_to_scikit_learn(n: int, columns: int, levels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -33,6 +33,7 @@ from superactivators.errors import StoreError
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+REPLACED = ".replaced"
 
 
 def fingerprint(value: object) -> str:
@@ -127,6 +128,8 @@ class Manifest:
         path = folder / MANIFEST
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content["version"], int) or not isinstance(content["parameters"], dict):
+                raise TypeError("its version must be a whole number and its parameters an object")
             found = Format(content["format"], content["version"])
             manifest = Manifest(
                 found, content["fingerprint"], content["parameters"], content["files"], content["packages"]
@@ -140,7 +143,7 @@ class Manifest:
             raise StoreError(
                 f"{folder}: no {expected.name} folder here ({MANIFEST} is missing); check the path, or make it again"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"{path}: not a readable manifest ({error!r}); make the folder again") from None
@@ -154,14 +157,32 @@ class Manifest:
         return manifest
 
 
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn whatever the file system refuses inside the block into one ``StoreError``."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); mend that or choose another folder, and start again"
+        ) from error
+
+
 def write_bytes(path: Path, content: bytes) -> dict[str, Any]:
-    """Write a file in one step (temporary name, flush to disk, rename) and return its manifest record."""
+    """Write a file in one step (temporary name, flush to disk, rename) and return its manifest record.
+
+    Raises
+    ------
+    StoreError
+        If the file system refuses it, a full disk for example; an older file under that name stays as it was.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with reported(path):
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -170,16 +191,48 @@ def partial_of(folder: Path) -> Path:
     return folder.with_name(folder.name + PARTIAL)
 
 
+def refuse_foreign(folder: Path, kind: Format) -> None:
+    """Refuse to write where something else is: only nothing, an empty folder or one of the same format is replaced.
+
+    Raises
+    ------
+    StoreError
+        If a file, or a folder of other content, is in the place.
+    """
+    if folder.name in ("", ".."):
+        raise StoreError(f"{folder}: cannot be replaced as a whole; choose another folder")
+    with reported(folder):
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: is a file; choose another folder")
+        if not any(folder.iterdir()):
+            return
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())["format"]
+    except OSError:
+        raise StoreError(
+            f"{folder}: holds other files and is no {kind.name} folder; choose another folder, or empty this one"
+        ) from None
+    except (ValueError, RecursionError):
+        return  # a damaged manifest is made again with the rest
+    except (KeyError, TypeError):
+        found = "something else"
+    if found != kind.name:
+        raise StoreError(f"{folder}: holds {found!r}, which {kind.name} may not replace; choose another folder")
+
+
 def publish(partial: Path, folder: Path) -> None:
     """Give a finished folder its name; an older one under that name is removed only after that."""
-    old = folder.with_name(folder.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    old = folder.with_name(folder.name + REPLACED)
+    with reported(folder):
+        if old.exists():
+            shutil.rmtree(old)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        if old.exists():
+            shutil.rmtree(old)
 
 
 @final
@@ -193,7 +246,8 @@ class FolderWriter:
     def bytes(self, name: str, content: bytes) -> None:
         """Write raw bytes."""
         path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with reported(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         self.files[name] = write_bytes(path, content)
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -218,24 +272,31 @@ def writing(folder: Path, kind: Format, made_from: str, parameters: Mapping[str,
     Parameters
     ----------
     folder : Path
-        Where; an older folder there is replaced.
+        Where; an older folder of the same format there is replaced.
     kind : Format
     made_from : str
         Fingerprint of the inputs and parameters.
     parameters : mapping
         What a reader wants to know about the making, as JSON types.
+
+    Raises
+    ------
+    StoreError
+        If something else is in the place, or the file system refuses to write.
     """
+    refuse_foreign(folder, kind)
     partial = partial_of(folder)
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
+    with reported(partial):
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
     writer = FolderWriter(partial)
     try:
         yield writer
+        Manifest(kind, made_from, parameters, writer.files, package_versions()).write(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    Manifest(kind, made_from, parameters, writer.files, package_versions()).write(partial)
     publish(partial, folder)
 
 
@@ -294,7 +355,7 @@ class FolderReader:
         """Read a JSON file."""
         try:
             return json.loads(self.bytes(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{self.folder / name}: is not JSON ({error}); make it again") from None
 
 

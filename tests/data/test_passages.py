@@ -40,7 +40,7 @@ def any_of(bank: tuple[str, ...] | list[str]) -> re.Pattern[str]:
 
 
 def sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[.!?]) (?=[A-Z])", text)
+    return re.split(r'(?<=[.!?]) (?=["A-Z])', text)
 
 
 ALL_NEUTRAL = [text for bank in NEUTRAL.values() for text in bank]
@@ -66,8 +66,8 @@ def test_the_bank_is_large_and_well_formed() -> None:
         if "{other}" in text:
             assert "{person}" in text or text.count("{other}") == 1
     for emotion, bank in EMOTIONAL.items():
-        assert len(bank) >= 14, emotion
-        assert sum(map(variants, bank)) >= 60, emotion
+        assert len(bank) >= 56, emotion
+        assert sum(map(variants, bank)) >= 150, emotion
 
 
 def test_fillers_keep_articles_right_and_double_no_word(many: ConceptDataset) -> None:
@@ -77,20 +77,22 @@ def test_fillers_keep_articles_right_and_double_no_word(many: ConceptDataset) ->
         assert not re.search(r"\b(\w+) \1\b", text), text
 
 
-def test_few_emotional_sentences_name_their_emotion() -> None:
+def test_every_split_names_its_emotions_about_as_often() -> None:
     stems = {
-        "joy": "joy|happ|cheer|delight|merr",
-        "sadness": "sad|grie|sorrow|miser",
-        "anger": "ang|furi|rage|livid",
-        "fear": "fear|afraid|terrif|dread|panic|scare",
-        "gratitude": "grat|thank",
-        "surprise": "surpris|astonish|disbelief",
-        "disgust": "disgust|revol|revul|foul",
-        "love": "love|adore",
+        "joy": "joy|overjoy|happ|cheer|delight|merr|glad|thrill|hooray",
+        "sadness": "sad|griev|grief|sorrow|miser|heartbr|lonel|unhapp|cried|cry|mourn",
+        "anger": "anger|angry|furious|rage|livid|outrage|fed up|mad ",
+        "fear": "fear|afraid|terrif|dread|panic|scare|fright",
+        "gratitude": "grat|thank|appreciat",
+        "surprise": "surpris|astonish|disbelief|unexpected|expect|shock|amaz|did not see",
+        "disgust": "disgust|revol|revul|foul|gross|vile|nauseat|sicken",
+        "love": "love|loving|adore|darling|sweetheart",
     }
-    for emotion, bank in EMOTIONAL.items():
-        naming = [bool(re.search(rf"\b(?:{stems[emotion]})", text, re.IGNORECASE)) for text in bank]
-        assert np.mean(naming) <= 0.35, emotion
+    for emotion in EMOTIONAL:
+        for split in SPLITS:
+            bank = templates(emotion, split)
+            naming = [bool(re.search(rf"\b(?:{stems[emotion]})", text, re.IGNORECASE)) for text in bank]
+            assert 0.25 <= np.mean(naming) <= 0.55, (emotion, split)
     neutral = " ".join(ALL_NEUTRAL).lower()
     assert sum(bool(re.search(rf"\b(?:{words})", neutral)) for words in stems.values()) >= 6
 
@@ -127,8 +129,7 @@ def test_the_emotional_templates_of_the_splits_are_disjoint(many: ConceptDataset
     for emotion, bank in EMOTIONAL.items():
         parts = [templates(emotion, split) for split in SPLITS]
         assert sorted(text for part in parts for text in part) == sorted(bank)
-        assert len(parts[0]) >= 7
-        assert min(len(part) for part in parts) >= 3
+        assert [len(part) for part in parts] == [28, 14, 14]
     own = {(emotion, split): any_of(templates(emotion, split)) for emotion in CONCEPTS for split in SPLITS}
     used: Counter[tuple[str, str]] = Counter()
     for sample in many.samples:

@@ -6,9 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from superactivators.models.backbone import Backbone
 from tiny_models import build_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny models run much faster without threads, above all where several test processes share few cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,10 @@ def close(first, second):
             assert gap.numel() == 0 or float(gap.max()) < 2e-5, (site, row, float(gap.max()))
 
 
+def hooks_of(model):
+    return [(len(block._forward_hooks), len(block._forward_pre_hooks)) for block in model.blocks]
+
+
 def plain_inputs(model, sample):
     """Inputs of one sample made without the package, and which of the model's positions are content tokens."""
     if model.modality == "image":
@@ -136,7 +140,7 @@ def test_padding_on_the_left_gives_the_same_states(family, window, checkpoint):
 def test_stopping_early_changes_nothing_and_hooks_are_gone_after(family, backbone):
     model = backbone(family)
     samples = samples_for(model)
-    ran = []
+    ran, before = [], hooks_of(model)
     spy = model.blocks[2].register_forward_hook(lambda *_: ran.append(1))
     try:
         early = states(model, samples, ["embed", 0, 1])[0]
@@ -146,21 +150,19 @@ def test_stopping_early_changes_nothing_and_hooks_are_gone_after(family, backbon
     finally:
         spy.remove()
     assert all(torch.equal(early[site][row], full[site][row]) for site in early for row in early[site])
-    assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.blocks) or all(
-        len(block._forward_pre_hooks) == 0 for block in model.blocks
-    )
+    assert hooks_of(model) == before
 
 
 def test_hooks_are_removed_after_an_error(backbone):
     model = backbone("bert")
-    before = [len(block._forward_hooks) for block in model.blocks]
+    before = hooks_of(model)
 
     def fail(site, value):
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         model.runner.run({"input_ids": torch.ones(1, 3, dtype=torch.long)}, ("block[1]",), fail)
-    assert [len(block._forward_hooks) for block in model.blocks] == before
+    assert hooks_of(model) == before
 
 
 def test_a_site_that_arises_twice_is_an_error(checkpoint):

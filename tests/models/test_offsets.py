@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -43,12 +44,12 @@ def tokenise(name, texts):
 
 
 def words_of(name, texts, chars, bounds, ids):
-    """What labelling sees: the non-blank characters of every token that is not all blank."""
+    """What labels can fall on: letters, numbers, punctuation and symbols of every token."""
     found = []
     for number, text in enumerate(texts):
         for row in range(bounds[number], bounds[number + 1]):
             start, end = chars[row].tolist()
-            found.append({place for place in range(start, end) if not text[place].isspace()})
+            found.append({place for place in range(start, end) if unicodedata.category(text[place])[0] in "LNPS"})
     return found
 
 
@@ -123,11 +124,11 @@ def test_one_broken_text_among_sound_ones_does_not_touch_the_others():
     assert words_of("bytes", TRICKY, mended, bounds, ids) == words_of("bytes", TRICKY, chars, bounds, ids)
 
 
-ALPHABET = st.sampled_from(list("aeT. ,'\t\n") + ["é", "e\u0301", "ß", "😀", "日", "½", "\u200b", "क्", "the ", " dog"])
+ALPHABET = st.sampled_from([*"aeT. ,'\t\n", "é", "e\u0301", "ß", "😀", "日", "½", "\u200b", "क्", "the ", " dog"])
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(ALPHABET, min_size=1, max_size=20).map("".join), st.sampled_from(BYTES[:2]))
+@given(st.lists(ALPHABET, min_size=1, max_size=20).map("".join), st.sampled_from(BYTES))
 def test_any_text_survives_the_loss_of_its_offsets(text, name):
     if not text.strip():
         return
@@ -139,7 +140,8 @@ def test_any_text_survives_the_loss_of_its_offsets(text, name):
     tokenizer = TOKENIZERS[name]
     for (start, end), token in zip(sound.tolist(), ids.tolist(), strict=True):
         decoded = tokenizer.decode([token])
-        if "\ufffd" not in decoded and decoded.strip():
+        composed = name == "bytes, composed" and not unicodedata.is_normalized("NFC", text)
+        if "\ufffd" not in decoded and decoded.strip() and not composed:
             assert text[start:end].strip() == decoded.strip()
 
 

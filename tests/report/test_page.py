@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -136,3 +137,61 @@ def test_study_of_sample_vectors_only_runs(tmp_path: Path) -> None:
     dom, logged = opened(render_report(planted("text", methods=("cls", "max"), resamples=0)), tmp_path)
     assert logged == []
     assert "No examples" in dom
+
+
+INTERACT = """
+<script type="module">
+const wait = () => new Promise((resolve) => setTimeout(resolve, 60));
+const find = (selector) => document.querySelector(selector);
+const told = {};
+await wait();
+const token = find(".heat-text[tabindex] .token");
+token.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+told.hover = find(".readout.active")?.textContent ?? "";
+find(".heat-text[tabindex]").dispatchEvent(new PointerEvent("pointerleave"));
+told.left = document.querySelectorAll(".readout.active").length;
+find(".heat-text[tabindex]").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+told.key = find(".readout.active")?.textContent ?? "";
+const names = () => [...document.querySelectorAll("#concepts tbody th")].map((cell) => cell.textContent);
+const order = names();
+const head = [...document.querySelectorAll("#concepts thead button")].find((one) => one.textContent === "F1");
+head.click();
+told.turned = JSON.stringify(names()) === JSON.stringify(order.toReversed());
+told.sort = find("#concepts th[aria-sort]").getAttribute("aria-sort");
+const before = find(".finding").textContent;
+find("input[value=mean]").click();
+find("input[value=macro]").click();
+told.finding = find(".finding").textContent;
+location.hash = "#concept=fear";
+await wait();
+told.concept = find("#concept-title").textContent;
+const slider = find("#deltas input[type=range]");
+slider.value = 0;
+slider.dispatchEvent(new Event("input"));
+told.site = find("#deltas output").textContent;
+find(".bar .quiet").click();
+told.theme = document.documentElement.dataset.theme;
+const link = find("#concepts .quiet");
+link.addEventListener("click", (event) => event.preventDefault());
+link.click();
+told.csv = decodeURIComponent(link.href.split(",").slice(1).join(",")).split("\\n").length;
+told.wide = document.documentElement.scrollWidth - innerWidth;
+document.body.append(Object.assign(document.createElement("pre"), { id: "told", textContent: JSON.stringify(told) }));
+</script>
+"""
+
+
+@needs_browser
+def test_every_control_does_its_work(page: str, text_payload: dict, tmp_path: Path) -> None:
+    dom, logged = opened(page.replace("</body>", INTERACT + "</body>"), tmp_path)
+    assert logged == []
+    told = json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)[1]))
+    assert re.search(r"activation .+, threshold .+", told["hover"])
+    assert re.search(r"activation .+, threshold .+", told["key"])
+    assert told["left"] == 0
+    assert told["turned"]
+    assert told["sort"] == "ascending"
+    assert told["finding"] == text_payload["finding"]["macro"]["mean"]["headline"]
+    assert (told["concept"], told["site"], told["theme"]) == ("fear", "embed", "light")
+    assert told["csv"] == len(text_payload["concepts"]) + 2
+    assert told["wide"] <= 0

@@ -20,10 +20,10 @@ def summary(difference: tuple[float, float | None, float | None]) -> dict:
     ("difference", "expected", "words"),
     [
         ((-0.05, -0.08, -0.02), "better", "they beat max"),
-        ((0.05, 0.02, 0.08), "worse", "they lose to max (−.050 [−.080, −.020])"),
-        ((-0.004, -0.02, 0.01), "unclear", "no clear difference to max (+.004 [−.010, +.020])"),
+        ((0.05, 0.02, 0.08), "worse", "they lose to max (lead −.050 [−.080, −.020])"),
+        ((-0.004, -0.02, 0.01), "unclear", "no clear difference to max (lead +.004 [−.010, +.020])"),
         ((-0.05, -0.08, 0.0), "unclear", "no clear difference"),
-        ((0.05, None, None), "unknown", "without intervals nothing can be said about max (−.050)"),
+        ((0.05, None, None), "unknown", "without intervals nothing can be said about max (lead −.050)"),
     ],
 )
 def test_verdicts(difference: tuple[float, float | None, float | None], expected: str, words: str) -> None:

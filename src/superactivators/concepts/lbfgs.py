@@ -115,6 +115,7 @@ class _Search:
         self._steps: list[Tensor] = []
         self._changes: list[Tensor] = []
         self._inverses: list[Tensor] = []
+        self._gain = torch.ones_like(loss)
         self._direction = self._descent()
         self._length = torch.ones_like(loss)
 
@@ -122,7 +123,9 @@ class _Search:
         """Forget the other problems."""
         self.point, self.loss, self.gradient = self.point[chosen], self.loss[chosen], self.gradient[chosen]
         self._preconditioner = self._preconditioner[chosen]
-        self._direction, self._length = self._direction[chosen], self._length[chosen]
+        self._direction, self._length, self._gain = (
+            state[chosen] for state in (self._direction, self._length, self._gain)
+        )
         for remembered in (self._steps, self._changes, self._inverses):
             remembered[:] = [entry[chosen] for entry in remembered]
 
@@ -157,6 +160,9 @@ class _Search:
         # A pair of zero weight (no step taken, or curvature lost in rounding) changes nothing in the recursion.
         useful = product > 1e-10 * torch.linalg.vector_norm(step, dim=1) * torch.linalg.vector_norm(change, dim=1)
         inverse = torch.where(useful, 1.0 / torch.where(useful, product, 1.0), 0.0)
+        image = torch.bmm(self._preconditioner, change.float()[:, :, None])[:, :, 0].double()
+        gain = product / image.square().sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
+        self._gain = torch.where(useful, gain, self._gain)
         for remembered, entry in ((self._steps, step), (self._changes, change), (self._inverses, inverse)):
             remembered.append(entry)
             del remembered[:-HISTORY]
@@ -170,7 +176,7 @@ class _Search:
             direction -= share[:, None] * change
             shares.append(share)
         half = torch.bmm(self._preconditioner, direction.float()[:, :, None])
-        direction = torch.bmm(self._preconditioner.mT, half)[:, :, 0].double()
+        direction = self._gain[:, None] * torch.bmm(self._preconditioner.mT, half)[:, :, 0].double()
         for (step, change, inverse), share in zip(pairs, reversed(shares), strict=True):
             direction += step * (share - inverse * (change * direction).sum(dim=1))[:, None]
         return -direction

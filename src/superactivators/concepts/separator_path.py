@@ -125,7 +125,7 @@ def fit_separators(
     DataError
         If labels and rows do not fit, no row is labelled, or a value is not finite.
     StudyError
-        If a strength is not a positive number, or there is none.
+        If a strength is not a positive number, there is none, or tolerance or max_iter are not positive.
 
     Warns
     -----
@@ -137,6 +137,8 @@ def fit_separators(
     The path is first solved from strong to weak on a sub-sample, which costs little; then all strengths and concepts
     are finished together on all rows, by L-BFGS from the Hessians of the sub-sample. Each pass reads the rows once.
     """
+    if not (tolerance > 0 and max_iter >= 1):
+        raise StudyError(f"tolerance must be positive and max_iter at least 1; got {tolerance} and {max_iter}")
     labels, known, order = _checked(rows, labels, known, strengths)
     labels = labels[known]
     positives = np.bincount(labels.indices, minlength=labels.shape[1])

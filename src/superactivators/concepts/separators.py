@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -62,14 +61,15 @@ class LinearSeparators(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     array(['low', 'high'], dtype='<U4')
     """
 
+    # Any: scikit-learn's constructors take whatever they are given, and fitting says what is wrong with it.
     def __init__(
         self,
-        strength: float | Sequence[float] = 0.01,
+        strength: Any = 0.01,
         *,
-        tolerance: float = TOLERANCE,
-        max_iter: int = MAX_ITER,
-        seed: int = 0,
-        memory: int = MEMORY,
+        tolerance: Any = TOLERANCE,
+        max_iter: Any = MAX_ITER,
+        seed: Any = 0,
+        memory: Any = MEMORY,
     ) -> None:
         self.strength = strength
         self.tolerance = tolerance

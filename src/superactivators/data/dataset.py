@@ -20,6 +20,9 @@ SPLITS = ("train", "cal", "test")
 VOID = 255
 """Mask id of pixels that nobody labelled: they count neither for nor against any concept."""
 
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for a file that it cannot read."""
+
 Modality: TypeAlias = Literal["text", "image"]
 
 
@@ -94,6 +97,16 @@ class ImageSample:
             return Image.fromarray(self.image)
         return open_image(self.image)
 
+    def size(self) -> tuple[int, int]:
+        """Width and height, from the header alone; raises ``DataError`` if the file cannot be read."""
+        if isinstance(self.image, np.ndarray):
+            return int(self.image.shape[1]), int(self.image.shape[0])
+        try:
+            with Image.open(self.image) as opened:
+                return opened.size
+        except _UNREADABLE as error:
+            raise DataError(f"{self.image}: cannot be read as an image ({error}); give a PNG, JPEG or similar") from error
+
     def load_mask(self) -> Integer[np.ndarray, "h w"] | None:
         """Read the class ids of the pixels, or None where the sample has no mask."""
         if self.mask is None or isinstance(self.mask, np.ndarray):
@@ -106,7 +119,7 @@ class ImageSample:
                         "save it as an 8-bit greyscale or palette PNG"
                     )
                 return np.asarray(opened)
-        except OSError as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{self.mask}: cannot be read as a mask ({error}); give a PNG of class ids") from error
 
 
@@ -124,7 +137,7 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             return opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as an image ({error}); give a PNG, JPEG or similar file") from error
 
 
@@ -147,7 +160,8 @@ class ConceptDataset:
     Raises
     ------
     DataError
-        If samples are missing or of mixed modality, an id comes twice, or a split is none of the three.
+        If samples are missing or of mixed modality, an id comes twice, a split is none of the three, or a span is
+        outside its text or on blanks only.
     """
 
     name: str
@@ -172,6 +186,18 @@ class ConceptDataset:
                     f"data set {self.name!r}: sample {sample.id!r} is in split {sample.split!r}; "
                     f"{allowed(sample.split, SPLITS)}"
                 )
+            for span in sample.spans if isinstance(sample, TextSample) else ():
+                self._check_span(sample, span)
+
+    def _check_span(self, sample: TextSample, span: Span) -> None:
+        place = f"data set {self.name!r}: sample {sample.id!r}: span of {span.concept!r}"
+        if not 0 <= span.start < span.end <= len(sample.text):
+            raise DataError(
+                f"{place} is [{span.start}, {span.end}), but 0 <= start < end <= {len(sample.text)} "
+                "(the text's length) must hold"
+            )
+        if not sample.text[span.start : span.end].strip():
+            raise DataError(f"{place} [{span.start}, {span.end}) holds only blanks")
 
     def __len__(self) -> int:
         return len(self.samples)

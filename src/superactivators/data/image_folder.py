@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample
 from superactivators.data.faults import Faults
-from superactivators.data.jsonl import Record, note_repeated_ids, read_records
+from superactivators.data.jsonl import Record, is_name, note_repeated_ids, read_records
 from superactivators.errors import DataError, allowed
 
 FILE = "samples.jsonl"
@@ -83,7 +84,7 @@ def _read_classes(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         faults.add(path, None, f"is not readable JSON ({error})")
         return {}
     if not isinstance(content, dict):
@@ -92,9 +93,9 @@ def _read_classes(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
     classes: dict[int, tuple[str, ...]] = {}
     for key, value in content.items():
         names = [value] if isinstance(value, str) else value
-        if not key.isdecimal() or int(key) > 65535:
-            faults.add(path, None, f"mask id {key!r} must be a whole number from 0 to 65535")
-        elif not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
+        if not key.isdecimal() or len(key) > 5 or int(key) > 65535:
+            faults.add(path, None, f"mask id {key!r:.20} must be a whole number from 0 to 65535")
+        elif not isinstance(names, list) or not names or not all(is_name(n) for n in names):
             faults.add(path, None, f"mask id {key} must map to a name or a list of names; got {json.dumps(value)}")
         elif int(key) not in (0, VOID):
             classes[int(key)] = tuple(names)
@@ -109,8 +110,8 @@ def _file(record: Record, folder: Path, field: str, *, required: bool) -> Path |
     if Path(name).is_absolute() or ".." in Path(name).parts:
         record.fault(f"{field} {name!r} must be a path within the data folder")
         return None
-    if not path.is_file():
-        record.fault(f"{field} {name!r} does not exist")
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes names that no file system allows
+        record.fault(f"{field} {name!r:.80} does not exist")
         return None
     return path
 
@@ -141,6 +142,6 @@ def _check_pair(
             unknown = np.setdiff1d(np.unique(np.asarray(content)), known)
             if len(unknown):
                 record.fault(f"mask {mask.name!r} has ids that {CLASSES} does not name: {unknown[:8].tolist()}")
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         message = str(error) if isinstance(error, DataError) else f"cannot be read ({str(error).splitlines()[0]})"
         record.fault(f"mask {mask.name!r}: {message}")

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 from superactivators.data.dataset import SPLITS
 from superactivators.data.faults import Faults
 from superactivators.errors import DataError, allowed
 
 MISSING: Final = object()
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether a JSON value is a string that is not blank and can be written as UTF-8."""
+    return isinstance(value, str) and bool(value.strip()) and not _SURROGATE.search(value)
 
 
 @final
@@ -41,6 +48,9 @@ class Record:
         if not value.strip():
             self.fault(f"field {name!r} is empty")
             return None
+        if _SURROGATE.search(value):
+            self.fault(f"field {name!r} holds half of a surrogate pair, which is no character; write the text as UTF-8")
+            return None
         return value
 
     def strings(self, name: str) -> list[str] | None:
@@ -48,7 +58,7 @@ class Record:
         value = self._content.get(name)
         if value is None:
             return None
-        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+        if not isinstance(value, list) or not all(is_name(item) for item in value):
             self.fault(f"field {name!r} must be a list of non-empty strings; got {_shown(value)}")
             return None
         return value

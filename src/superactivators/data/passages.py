@@ -21,7 +21,8 @@ def passages(size: int = 600, seed: int = 0) -> ConceptDataset:
 
     A paragraph has four to eight sentences. Most of them are neutral and come from one or two topics; at random
     places among them stand up to two runs, of one or two sentences each, of different emotions. About 15 % of the
-    paragraphs carry none. Few emotional sentences name their emotion, and some neutral ones name one that nobody feels.
+    paragraphs carry none. About two in five emotional sentences use plain words for their emotion, the others show it;
+    some neutral ones name an emotion that nobody feels.
 
     The emotional sentences of the three splits come from disjoint templates (see `templates`), so that a detector
     which has learned sentences by heart gains nothing from it on cal or test. Neutral templates and the names, places

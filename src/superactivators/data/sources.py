@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,15 @@ def load_dataset(source: str | Path, *, split_seed: int = 0, **options: Any) -> 
     if options:
         raise DataError(f"options {', '.join(sorted(options))} are for registered data sets; {source} is a path")
     folder = Path(source)
-    if (folder / text_folder.FILE).is_file():
+    # os.path, unlike Path, answers also for names that no file system allows, such as a text given in place of a path
+    if os.path.isfile(folder / text_folder.FILE):
         return ensure_splits(text_folder.read_text_folder(folder), split_seed)
-    if (folder / image_folder.FILE).is_file():
+    if os.path.isfile(folder / image_folder.FILE):
         return ensure_splits(image_folder.read_image_folder(folder), split_seed)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         raise DataError(
             f"{folder}: holds neither {text_folder.FILE} (texts) nor {image_folder.FILE} (images); see docs/data.md"
         )
-    if folder.exists():
+    if os.path.exists(folder):
         raise DataError(f"{folder}: is a file; give the folder that holds it")
-    raise DataError(f"{source}: no such folder and no data set of this name; {allowed(str(source), datasets)}")
+    raise DataError(f"{source!s:.200}: no such folder and no data set of this name; {allowed(str(source), datasets)}")

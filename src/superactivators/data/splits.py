@@ -44,9 +44,10 @@ def make_splits(
         raise DataError(f"data set {dataset.name!r} has {len(names)} group(s); at least three are needed to split it")
     order = np.random.default_rng(seed).permutation(len(names))
     middles = (np.cumsum(sizes[order]) - sizes[order] / 2) / sizes.sum()
-    part = np.searchsorted(np.cumsum(fractions)[:2], middles, side="right")
-    for missing in set(range(3)) - set(part.tolist()):
-        part[np.argmin(np.abs(middles - (np.cumsum([0, *fractions])[missing] + fractions[missing] / 2)))] = missing
+    cal, test = (int(np.searchsorted(middles, edge)) for edge in np.cumsum(fractions)[:2])
+    cal = min(max(cal, 1), len(names) - 2)  # every split gets a group, however uneven groups are
+    test = min(max(test, cal + 1), len(names) - 1)
+    part = np.repeat(np.arange(3), np.diff([0, cal, test, len(names)]))
     split_of = dict(zip(names[order].tolist(), part.tolist(), strict=True))
     samples = tuple(
         replace(sample, split=SPLITS[split_of[group]]) for sample, group in zip(dataset.samples, groups, strict=True)

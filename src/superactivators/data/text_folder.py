@@ -7,7 +7,7 @@ from typing import Any
 
 from superactivators.data.dataset import ConceptDataset, Span, TextSample
 from superactivators.data.faults import Faults
-from superactivators.data.jsonl import Record, note_repeated_ids, read_records
+from superactivators.data.jsonl import Record, is_name, note_repeated_ids, read_records
 from superactivators.errors import allowed
 
 FILE = "data.jsonl"
@@ -63,7 +63,7 @@ def read_text_folder(folder: Path) -> ConceptDataset:
 
 def _span(record: Record, item: dict[str, Any], text: str | None, labels: frozenset[str] | None) -> Span | None:
     start, end, label = item.get("start"), item.get("end"), item.get("label")
-    if not isinstance(label, str) or not label.strip():
+    if not is_name(label):
         record.fault(f"span {item} needs a 'label' that is a non-empty string")
         return None
     if type(start) is not int or type(end) is not int:

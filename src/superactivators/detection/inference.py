@@ -137,6 +137,10 @@ def detect(detector: Detector, inputs: Sequence[Input], backbone: Backbone | Non
     ModelError
         If the backbone is not the detector's.
     """
+    if isinstance(inputs, str | Path):
+        raise DataError(
+            f"inputs must be a list of texts or images, but one was given ({str(inputs)!r:.60}); wrap it in []"
+        )
     model = load_backbone(detector) if backbone is None else backbone
     detector.check_backbone(model.fingerprint, model.name)
     for start in range(0, len(inputs), BATCH):

@@ -221,7 +221,9 @@ def _localisation_table(located: Mapping[str, Localisation], labels: Labels, del
 
 def _thresholds(item: Evaluated, labels: Labels, deltas: tuple[float, ...]) -> list[Threshold]:
     fitted = item.calibration
-    low, high = interval(item.boot.thresholds)
+    # A rare concept loses all its scores in some resamples: an end between infinite thresholds is not a number.
+    with np.errstate(invalid="ignore"):
+        low, high = interval(item.boot.thresholds)
     values = fitted.chosen_thresholds()
     return [
         Threshold(

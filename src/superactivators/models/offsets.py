@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, Int32, UInt32, UInt64
 
 from superactivators.errors import ModelError
 from superactivators.models.realign import realign
-from superactivators.models.surfaces import TokenSurfaces
+from superactivators.models.surfaces import TokenSurfaces, is_mark
 from superactivators.ragged import offsets_of, rows_of, segment_ids
 
 
@@ -153,16 +153,16 @@ class OffsetChecker:
         right: Int[np.ndarray, " tokens"],
     ) -> Bool[np.ndarray, " tokens"]:
         """Whether each token's characters are in its range; every distinct (token, characters) is judged once."""
+        low, high = _widened(points, left, right)
         keys = _slice_keys(points, left, right) ^ _mix(ids.astype(np.uint64) + np.uint64(1))
+        keys ^= _mix(_slice_keys(points, low, high) + np.uint64(1))
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         tokens = ids[first].tolist()
-        codes = points.tobytes()
+        cuts, wider = _cut(points, left[first], right[first]), _cut(points, low[first], high[first])
         verdicts = np.array(
             [
-                self._surfaces.matches(token, surface, codes[4 * low : 4 * high].decode("utf-32-le", "surrogatepass"))
-                for token, surface, low, high in zip(
-                    tokens, self._surfaces.surfaces(tokens), left[first].tolist(), right[first].tolist(), strict=True
-                )
+                self._surfaces.matches(*judged)
+                for judged in zip(tokens, self._surfaces.surfaces(tokens), cuts, wider, strict=True)
             ],
             dtype=bool,
         )
@@ -241,6 +241,31 @@ class OffsetChecker:
 
 def _code_points(texts: Sequence[str]) -> UInt32[np.ndarray, " chars"]:
     return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _cut(
+    points: UInt32[np.ndarray, " chars"], left: Int[np.ndarray, " slices"], right: Int[np.ndarray, " slices"]
+) -> list[str]:
+    codes = points.tobytes()
+    return [
+        codes[4 * low : 4 * high].decode("utf-32-le", "surrogatepass")
+        for low, high in zip(left.tolist(), right.tolist(), strict=True)
+    ]
+
+
+def _widened(
+    points: UInt32[np.ndarray, " chars"], left: Int[np.ndarray, " slices"], right: Int[np.ndarray, " slices"]
+) -> tuple[Int[np.ndarray, " slices"], Int[np.ndarray, " slices"]]:
+    """Widen slices to the combining marks that belong to them; empty slices stay empty."""
+    kinds, inverse = np.unique(points, return_inverse=True)
+    mark = np.append(np.array([is_mark(chr(code)) for code in kinds.tolist()], dtype=bool)[inverse], False)
+    if not mark.any():
+        return left, right
+    place = np.arange(len(mark))
+    before = np.maximum.accumulate(np.where(mark, 0, place))  # nearest place at or before this one that is no mark
+    after = np.minimum.accumulate(np.where(mark, len(points), place)[::-1])[::-1]  # and at or after it
+    filled = right > left
+    return np.where(filled, before[left], left), np.where(filled, after[right], right)
 
 
 def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:

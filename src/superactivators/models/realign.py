@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Int
 
-from superactivators.models.surfaces import FOLD_LEVELS, fold, fold_char
+from superactivators.models.surfaces import FOLD_LEVELS, fold, fold_char, is_blank
 from superactivators.ragged import offsets_of
 
 
@@ -52,6 +52,11 @@ def realign(
         first = np.append(owner, len(text))[begin]
         full = stop > begin
         chars = np.stack([np.where(full, first, before[begin]), before[stop]], axis=1)
+        # marks and signs that this fold leaves out take what stands between the letters beside them
+        solid = np.array([not is_blank(piece) for piece in known], dtype=bool)
+        chars[~full & solid, 1] = first[~full & solid]
+        chars[:, 1] = np.maximum.accumulate(chars[:, 1])
+        chars[~full & ~solid, 0] = chars[~full & ~solid, 1]
         _fill_unknown(text, chars, unknown)
         return chars
     return None

@@ -58,15 +58,32 @@ class TokenSurfaces:
             piece = piece.removeprefix("##")
         return piece.removesuffix("</w>").replace(BLANK_PIECE, " ").encode("utf-8", "surrogatepass")
 
-    def matches(self, token: int, surface: bytes, cut: str) -> bool:
-        """Whether the stretch of text ``cut`` shows the token, up to what tokenizers legitimately change."""
-        if _is_blank(surface):
+    def matches(self, token: int, surface: bytes, cut: str, wider: str) -> bool:
+        """Whether a stretch of text shows a token, up to what tokenizers legitimately change.
+
+        Parameters
+        ----------
+        token : int
+        surface : bytes
+            What the token stands for.
+        cut : str
+            The stretch of text.
+        wider : str
+            The same with the combining marks that belong to its first and last character.
+
+        Returns
+        -------
+        bool
+        """
+        if is_blank(surface):
             return not _strip(cut)
         if not _strip(cut):
             return False
         if token == self.unknown:
             return True
-        forms = [cut] if self._normalizer is None else [cut, self._normalizer.normalize_str(cut)]
+        forms = list(dict.fromkeys((cut, wider)))
+        if self._normalizer is not None:
+            forms += [self._normalizer.normalize_str(form) for form in forms]
         if any(_same_or_part(surface, _strip(form)) for form in forms):
             return True
         try:
@@ -102,7 +119,7 @@ def fold_char(char: str, level: int) -> str:
 def _same_folded(word: str, cut: str, level: int) -> bool:
     folded, whole = fold(word, level), fold(cut, level)
     # one character may become several tokens (a fraction sign, a ligature)
-    return bool(folded) and (folded == whole or (len(_strip(cut)) == 1 and folded in whole))
+    return bool(folded) and (folded == whole or (_one_letter(_strip(cut)) and folded in whole))
 
 
 def _component_types(component: Any) -> set[str]:
@@ -128,7 +145,19 @@ def _strip(text: str) -> str:
     return text.strip().strip(BLANK_PIECE).strip()
 
 
-def _is_blank(surface: bytes) -> bool:
+def _one_letter(cut: str) -> bool:
+    """Whether the text is one character, possibly with combining marks."""
+    return len(cut) > 0 and all(is_mark(char) for char in cut[1:])
+
+
+@lru_cache(maxsize=65536)
+def is_mark(char: str) -> bool:
+    """Whether a character combines with the one before it."""
+    return unicodedata.category(char) in ("Mn", "Me")
+
+
+def is_blank(surface: bytes) -> bool:
+    """Whether a token stands for blanks only, or for nothing."""
     try:
         return not _strip(surface.decode())
     except UnicodeDecodeError:
@@ -142,7 +171,7 @@ def _same_or_part(surface: bytes, cut: str) -> bool:
     if part == whole:
         return True
     at = whole.find(part) if part and cut else -1
-    if at < 0:
-        return False
+    if at < 0 or _one_letter(cut):
+        return at >= 0
     head, tail = len(cut[0].encode("utf-8", "surrogatepass")), len(cut[-1].encode("utf-8", "surrogatepass"))
     return at < head and len(whole) - at - len(part) < tail

@@ -202,9 +202,10 @@ class TextReader:
             doubled = (np.diff(bounds) > 0) & (body[np.minimum(bounds[:-1], len(body) - 1)] == self.prefix[-1])
             if doubled.any():
                 sample = samples[int(np.flatnonzero(doubled)[0])]
+                begin = self._spell(int(self.prefix[-1]))
                 raise DataError(
-                    f"sample {sample.id!r} begins with {self._spell(int(self.prefix[-1]))}, which the tokenizer puts there "
-                    "anyway, so it would come twice; take it out of the text"
+                    f"sample {sample.id!r} begins with {begin}, which the tokenizer puts there anyway, so it would "
+                    "come twice; take it out of the text"
                 )
         chars = None
         if with_chars:

@@ -84,7 +84,9 @@ class ImageReader:
         self._overrides: dict[str, Any] = {}
         if geometry == "squash":
             size = self._steps.crop or _fixed_size(self._steps.resize) or trained_size
-            square = {"height": size[0], "width": size[1]}
+            # whole patches only, so that nothing of the image is left out at the border
+            high, wide = (max(side // step, 1) * step for side, step in zip(size, patch, strict=True))
+            square = {"height": high, "width": wide}
             self._overrides = {"do_resize": True, "size": square, "do_center_crop": False, "do_pad": False}
             self._steps = ImageGeometry(resize=square, crop=None, pad=None)
         self.geometry_error = prove_geometry(self._steps, self.process, name)

@@ -93,12 +93,13 @@ def examples(inputs: ReportInputs) -> dict[str, Any] | None:
         tokens = _Site(*held.of_split(labels, "test"))
         for number, name in enumerate(names):
             threshold = chosen[name]["threshold"]
-            if chosen[name]["site"] != site or not np.isfinite(threshold):
+            if chosen[name]["site"] != site or threshold is None or not np.isfinite(threshold):
                 continue
             scores = held.pooled["max"][test, number]
             for case, sample, rank, count in pick(scores, labels.samples[test, number], threshold, wanted):
                 place = slice(int(tokens.offsets[sample]), int(tokens.offsets[sample + 1]))
                 example = {"case": case, "rank": rank, "of": count, "score": scores[sample]}
+                example["present"] = [names[c] for c in np.flatnonzero(labels.samples[test[sample]])]
                 example |= _tokens(inputs, tokens, place, number, threshold, located.get(name))
                 example |= _content(dataset, encoding, int(test[sample]), name, example, pictures)
                 content[number].append(example)

@@ -1,4 +1,4 @@
-"""Everything the page shows, as JSON types (docs/formats.md)."""
+"""Everything the page shows, as JSON types."""
 
 from __future__ import annotations
 
@@ -101,10 +101,7 @@ def _further(inputs: ReportInputs, kind: str, rows: list[dict[str, Any]], spread
     sentences = []
     if inputs.focus == REFERENCE:
         low = sum(row["delta"] <= PAPER_ZONE[1] for row in rows)
-        sentences.append(
-            f"{low} of {len(rows)} concepts keep {short(PAPER_ZONE[1])} or less of their in-concept tokens above the "
-            "threshold (chosen on cal)."
-        )
+        sentences.append(f"For {low} of {len(rows)} concepts the best δ on cal is {short(PAPER_ZONE[1])} or less.")
     if spread and inputs.focus == REFERENCE:
         inside, outside = (
             float(np.median([entry[f"above_{part}"] for entry in spread])) for part in ("inside", "outside")

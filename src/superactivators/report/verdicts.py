@@ -104,7 +104,7 @@ def _clauses(judged: dict[str, Verdict], gains: dict[str, dict[str, float | None
         return [method for method, found in judged.items() if found == wanted]
 
     def amounts(methods: list[str]) -> list[str]:
-        return [f"{method} ({with_interval(gains[method], 3, signed=True)})" for method in methods]
+        return [f"{method} (lead {with_interval(gains[method], 3, signed=True)})" for method in methods]
 
     clauses = []
     if better := those("better"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from superactivators.artefacts import FolderReader, Format, writing
@@ -16,6 +17,7 @@ from superactivators.errors import StudyError
 from superactivators.ragged import offsets_of, rows_of
 from superactivators.scores.pooling import pools
 from superactivators.states.labels import Labels
+from superactivators.states.scaling import Scaling
 from superactivators.states.states import Level, States
 
 FORMAT = Format("superactivators/scores", 1)
@@ -104,10 +106,18 @@ def score_tokens(
     -------
     list of SiteScores
         One for each bank. Activations of single tokens are kept for the samples of cal and test only.
+
+    Raises
+    ------
+    StudyError
+        If the banks are of several sites or scalings, or of sample states.
     """
     sites = {bank.site for bank in banks}
     if len(sites) != 1 or any(bank.level != "token" for bank in banks):
         raise StudyError("score_tokens needs token banks of one site")
+    scaling = banks[0].scaling
+    if any(not _same(bank.scaling, scaling) for bank in banks):
+        raise StudyError("score_tokens needs banks with the same scaling; score the others on their own")
     site, n = sites.pop(), len(states.labels.ids)
     kept = states.labels.splits != "train"
     pooled = [{name: np.empty((n, len(bank.concepts)), dtype=np.float32) for name in poolings} for bank in banks]
@@ -118,7 +128,7 @@ def score_tokens(
         offsets = states.offsets[begin : end + 1] - first
         ids = states.labels.ids[begin:end]
         keep = rows_of(offsets, np.flatnonzero(kept[begin:end]))
-        scaled = banks[0].scaling.apply(block)
+        scaled = scaling.apply(block)
         for bank, into, part in zip(banks, pooled, parts, strict=True):
             activations = bank.score(scaled).numpy()
             for name in poolings:
@@ -129,6 +139,10 @@ def score_tokens(
         SiteScores(bank.kind, "token", site, into, samples, np.concatenate(part))
         for bank, into, part in zip(banks, pooled, parts, strict=True)
     ]
+
+
+def _same(one: Scaling, other: Scaling) -> bool:
+    return one is other or (one.scale == other.scale and torch.equal(one.mean, other.mean))
 
 
 def score_samples(states: States, bank: ConceptBank) -> SiteScores:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from superactivators.artefacts import FolderReader, Format, fingerprint, writing
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample, TextSample
-from superactivators.errors import DataError, StudyError
+from superactivators.errors import DataError, StoreError, StudyError
 from superactivators.models.encoding import Encoding
 from superactivators.ragged import segment_ids
 
@@ -94,22 +94,28 @@ class Labels:
         """Read what `save` wrote; raises ``StoreError`` if it is damaged or foreign."""
         reader = FolderReader(folder, FORMAT)
         arrays, content = reader.arrays("labels.safetensors"), reader.json("samples.json")
-        concepts = tuple(reader.manifest.parameters["concepts"])
-        tokens = None
-        if "indptr" in arrays:
-            shape = (len(arrays["known"]), len(concepts))
-            ones = np.ones(len(arrays["indices"]), dtype=bool)
-            tokens = sp.csr_matrix((ones, arrays["indices"], arrays["indptr"]), shape=shape)
-        return Labels(
-            ids=content["ids"],
-            offsets=arrays["offsets"],
-            splits=np.array(content["splits"]),
-            concepts=concepts,
-            samples=arrays["samples"].astype(bool),
-            tokens=tokens,
-            known=arrays["known"].astype(bool),
-            lost_by_crop=content["lost_by_crop"],
-        )
+        try:
+            concepts = tuple(reader.manifest.parameters["concepts"])
+            samples = arrays["samples"].astype(bool)
+            if samples.shape != (len(content["ids"]), len(concepts)):
+                raise ValueError(f"labels of shape {samples.shape} for {len(concepts)} concepts")
+            tokens = None
+            if "indptr" in arrays:
+                shape = (len(arrays["known"]), len(concepts))
+                ones = np.ones(len(arrays["indices"]), dtype=bool)
+                tokens = sp.csr_matrix((ones, arrays["indices"], arrays["indptr"]), shape=shape)
+            return Labels(
+                ids=content["ids"],
+                offsets=arrays["offsets"],
+                splits=np.array(content["splits"]),
+                concepts=concepts,
+                samples=samples,
+                tokens=tokens,
+                known=arrays["known"].astype(bool),
+                lost_by_crop=content["lost_by_crop"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{folder}: its content does not fit the format ({error!r}); make it again") from None
 
 
 def labels_fingerprint(dataset: ConceptDataset, encoding: str, text_rule: TextRule, patch_rule: str | float) -> str:
@@ -148,7 +154,7 @@ def label(
     StudyError
         If a rule is unknown.
     DataError
-        If a mask does not have its image's size.
+        If a mask does not have its image's size, or holds an id that is no class.
     """
     if text_rule not in ("overlap", "word"):
         raise StudyError(f"text_rule must be 'overlap' or 'word'; got {text_rule!r}")
@@ -247,8 +253,15 @@ def _label_patches(
         mask = sample.load_mask()
         if mask is None:
             continue
-        if mask.max(initial=0) >= len(table):
-            raise DataError(f"sample {sample.id!r}: mask id {int(mask.max())} is not among the classes")
+        if mask.shape[::-1] != sample.size():
+            wide, high = sample.size()
+            raise DataError(
+                f"sample {sample.id!r}: its mask is {mask.shape[1]} x {mask.shape[0]} pixels, "
+                f"but its image is {wide} x {high}; give a mask of the image's size"
+            )
+        foreign = mask[(mask < 0) | (mask >= len(table))]
+        if len(foreign):
+            raise DataError(f"sample {sample.id!r}: mask id {int(foreign[0])} is not among the classes")
         grid = encoding.grids[number]
         start, end = encoding.offsets[number], encoding.offsets[number + 1]
         pixels, labelled = _pixels_per_cell(mask, encoding.views[number], (int(grid[0]), int(grid[1])), table)
@@ -259,7 +272,7 @@ def _label_patches(
         token, concept = np.nonzero(inside)
         rows.append(token + start)
         columns.append(concept)
-        lost += (table[np.unique(mask)].any(axis=0)) & ~inside.any(axis=0)
+        lost += (table[np.unique(mask)].any(axis=0)) & ~(pixels > 0).any(axis=0)
     matrix = _pairs_to_csr(np.concatenate(rows), np.concatenate(columns), (encoding.n_tokens, len(dataset.concepts)))
     return matrix, known, {name: int(lost[number]) for name, number in column.items() if lost[number]}
 

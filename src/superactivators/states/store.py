@@ -38,6 +38,8 @@ from superactivators.artefacts import (
     package_versions,
     partial_of,
     publish,
+    refuse_foreign,
+    reported,
 )
 from superactivators.errors import StoreError
 from superactivators.models.encoding import Encoding
@@ -121,9 +123,15 @@ class StoreWriter:
     layout : StoreLayout
     made_from : str
         Fingerprint of model, inputs and settings.
+
+    Raises
+    ------
+    StoreError
+        If something that is no store is in the place, or nothing can be written there.
     """
 
     def __init__(self, folder: Path, layout: StoreLayout, made_from: str) -> None:
+        refuse_foreign(folder, FORMAT)
         self._folder = folder
         self._layout = layout
         self._made_from = made_from
@@ -163,10 +171,9 @@ class StoreWriter:
     def _check(self) -> None:
         if self._failure is not None:
             self.stop()
-            raise StoreError(
-                f"{self._partial}: cannot be written ({self._failure}); mend that and start again: "
-                f"{self.done} of {self._layout.n_shards} shards are kept"
-            ) from self._failure
+            failure = self._failure
+            what = str(failure) if isinstance(failure, StoreError) else f"{self._partial}: cannot be written ({failure!r})"
+            raise StoreError(f"{what}: {self.done} of {self._layout.n_shards} shards are kept") from failure
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -213,12 +220,10 @@ class StoreWriter:
         return bool(_file_hash(path) == record["sha256"])
 
     def _begin(self) -> int:
-        if self._partial.exists():
-            shutil.rmtree(self._partial)
-        try:
+        with reported(self._partial):
+            if self._partial.exists():
+                shutil.rmtree(self._partial)
             self._partial.mkdir(parents=True)
-        except OSError as error:
-            raise StoreError(f"{self._partial}: cannot be made ({error.strerror}); choose another folder") from error
         encoding, writer = self._layout.encoding, FolderWriter(self._partial)
         parts = ("offsets", "token_ids", "chars", "grids", "cells", "views", "cut")
         arrays = {name: getattr(encoding, name) for name in parts}

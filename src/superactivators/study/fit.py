@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from superactivators.artefacts import refuse_foreign
 from superactivators.concepts.learning import learn_concepts
+from superactivators.detection.detector import FORMAT as DETECTOR
 from superactivators.detection.detector import Detector
 from superactivators.detection.superactivators import SuperActivatorDetector
 from superactivators.errors import StoreError, StudyError, allowed
@@ -54,6 +56,7 @@ def fit_detector(
     SuperActivatorsError
         If the states cannot be read, or nothing can be learned from them.
     """
+    refuse_foreign(Path(out), DETECTOR)
     opened = open_states(states)
     coverage = cover(opened.labels, min_positives)
     chosen = opened.with_concepts(coverage.kept)

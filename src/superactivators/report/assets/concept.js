@@ -12,7 +12,7 @@ import { domainOf, whisker } from "superactivators/whisker.js";
 /** The concept's part of the page; redrawn when another concept or kind is chosen. */
 export function conceptDetail(data, store) {
   const host = el("article", { class: "concept", id: "concept", "aria-labelledby": "concept-title", tabindex: "-1" });
-  const settings = { opacity: 0.7, marks: true, truth: true };
+  const settings = { opacity: 0.55, marks: true, truth: true };
   const gallery = el("div", {});
   store.watch(["concept"], () => gallery.replaceChildren(exampleGallery(data, store.get("concept"), settings)));
   store.watch(["concept", "kind"], () => host.replaceChildren(...parts(data, store.get("kind"), store.get("concept"), gallery)));
@@ -24,7 +24,7 @@ function parts(data, kind, concept, gallery) {
   const spread = data.spread(kind, concept);
   return [
     header(data, kind, row),
-    el("div", { class: "pair wide-left" }, spread ? tail(data, row, spread) : null, el("div", {}, curve(data, kind, row), rivals(data, row))),
+    el("div", { class: "pair wide-left" }, spread && row.threshold !== null ? tail(data, row, spread) : null, el("div", {}, curve(data, kind, row), rivals(data, row))),
     metrics(row),
     el("figure", { class: "panel examples" }, el("figcaption", {}, el("h3", {}, "Examples"),
       el("p", { class: "see" }, "A good detector tints what people marked and little else; the false alarms and misses show what it takes for the concept.")), gallery),

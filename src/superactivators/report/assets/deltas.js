@@ -12,7 +12,7 @@ export function deltasSection(data, store) {
     "deltas",
     "How much of the tail to keep?",
     [
-      "A curve that is highest at the left says that few, extreme tokens carry the concept; one that falls to the dotted line says that the rest of the tokens do not.",
+      "A curve peaks at the share of in-concept tokens that is worth keeping; at the far right nearly every sample passes, and F1 falls to that of saying yes to every sample (dotted).",
     ],
     together(data, store),
     el("div", { class: "pair" }, oneByOne(data, store), histogram(data, store)),

@@ -90,18 +90,20 @@ function card(example, { data, concept, row, heat, settings, pictures }) {
   };
   say("");
   const top = el("p", { class: "card-head" }, el("span", {}, `${example.rank} of ${count(example.of)}`), el("span", { class: "faint id" }, example.sample));
+  const people = el("p", { class: "people" }, "labelled: ", example.present.length ? example.present.map((name, place) => [place > 0 && ", ", name === concept ? el("b", {}, name) : name]) : "none of the concepts");
   if ("text" in example) {
     const text = heatText(example, heat, row.threshold, say);
-    return el("article", { class: "card" }, top, text, cutNote(example), readout);
+    return el("article", { class: "card" }, top, people, text, cutNote(example), readout);
   }
   const picture = heatImage(data.examples.pictures[example.sample], example, heat, row.threshold, `${example.case} for ${concept}, ${summary}`, say);
   picture.draw(settings);
   pictures.push(picture);
-  return el("article", { class: "card" }, top, el("div", { class: "canvas" }, picture.node), readout);
+  return el("article", { class: "card" }, top, people, el("div", { class: "canvas" }, picture.node), cutNote(example), readout);
 }
 
 function cutNote(example) {
   const notes = [];
+  if (example.mask && !example.inside.length) notes.push("The crop removed all that people labelled; the model saw none of it.");
   if (example.window) notes.push(`Tokens ${example.window[0] + 1} to ${example.window[1]} of ${example.window[2]} are shown.`);
   if (example.cut) notes.push(`${plural(example.cut, "token")} at the end did not fit into the model.`);
   return notes.length ? el("p", { class: "note" }, notes.join(" ")) : null;

@@ -26,16 +26,18 @@ export function percent(share) {
 }
 
 export function count(value) {
-  return known(value) ? value.toLocaleString("en-US").replaceAll(",", " ") : MISSING;
+  return known(value) ? value.toLocaleString("en-US").replaceAll(",", "\u202f") : MISSING;
 }
 
 export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** A tick of an axis: as short as the number allows. */
-export function tick(value) {
-  return String(Number(value.toPrecision(6))).replace(/^(-?)0\./, "$1.").replace("-", "−");
+/** Texts for the ticks of one axis, all with as many decimals as the finest needs. */
+export function tickText(values) {
+  const decimals = (value) => (String(Number(value.toPrecision(6))).split(".")[1] ?? "").length;
+  const places = Math.max(0, ...values.map(decimals));
+  return (value) => (value === 0 ? "0" : decimal(value, places));
 }
 
 /** A sparsity level: `.005`, `.10`. */

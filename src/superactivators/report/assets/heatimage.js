@@ -42,7 +42,7 @@ export function heatImage(picture, example, heat, threshold, label, say) {
     style: { width: `${size.width}px`, "aspect-ratio": `${size.width} / ${size.height}` },
   });
   const geometry = patchGeometry(picture, zoom);
-  const state = { opacity: 0.7, marks: true, truth: true, current: -1 };
+  const state = { opacity: 0.55, marks: true, truth: true, current: -1 };
   let outline = null;
   let base = null;
 
@@ -93,7 +93,7 @@ function paint(canvas, { base, size, density, geometry, example, heat, outline, 
   });
   dimCropped(context, geometry, size);
   if (state.truth && outline) stroke(context, scaledPath(outline, zoom), TRUTH, 1.6);
-  if (state.marks) stroke(context, cellOutline(geometry, example.firesSet), FIRES, 2);
+  if (state.marks) stroke(context, cellOutline(geometry, example.firesSet), FIRES, 1.8);
   if (state.current >= 0) {
     const [x, y] = corner(geometry, geometry.cells[state.current]);
     const box = new Path2D();
@@ -123,7 +123,7 @@ function stroke(context, path, colour, width) {
   context.lineJoin = "round";
   context.lineCap = "round";
   context.strokeStyle = HALO;
-  context.lineWidth = width + 2;
+  context.lineWidth = width + 1.4;
   context.stroke(path);
   context.strokeStyle = colour;
   context.lineWidth = width;

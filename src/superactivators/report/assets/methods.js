@@ -76,7 +76,7 @@ function line(data, row, average, other, { domain, gainDomain, floor }) {
     { class: strong ? "reference" : null },
     el("th", { scope: "row" }, el("span", { class: "method" }, data.label(row.method)), el("small", {}, data.method(row.method).summary)),
     el("td", { class: "number" }, el("b", {}, decimal(f1.value)), " ", el("span", { class: "range" }, interval(f1.low, f1.high))),
-    el("td", { class: "plot" }, whisker(f1, domain, { width: 190, mark: floor, strong })),
+    el("td", { class: "plot" }, whisker(f1, domain, { width: 156, mark: floor, strong })),
     el("td", { class: "number faint" }, decimal(row[other].f1.value)),
     data.hasReference &&
       el(
@@ -84,7 +84,7 @@ function line(data, row, average, other, { domain, gainDomain, floor }) {
         { class: "number" },
         gain && [decimal(gain.value, 3, true), " ", el("span", { class: "range" }, interval(gain.low, gain.high, 3, true))],
       ),
-    data.hasReference && el("td", { class: "plot" }, gain && whisker(gain, gainDomain, { width: 130, mark: 0 })),
+    data.hasReference && el("td", { class: "plot" }, gain && whisker(gain, gainDomain, { width: 100, mark: 0 })),
     data.hasReference && el("td", { class: `verdict ${verdict ?? ""}` }, verdict ? WORDS[verdict] : ""),
   );
 }

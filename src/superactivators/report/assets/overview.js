@@ -29,7 +29,8 @@ function facts(data) {
   const { name, blocks, width } = about.model;
   if (name) {
     const size = [blocks && plural(blocks, "block"), width && `width ${count(width)}`];
-    add("Model", name, el("small", {}, size.filter(Boolean).join(", ")));
+    // A local folder is named by its last part; a hub id stays whole.
+    add("Model", /^[./~\\]|^[A-Za-z]:[/\\]/.test(name) ? name.split(/[/\\]/).at(-1) : name, el("small", {}, size.filter(Boolean).join(", ")));
   }
   const of = { text: "texts", image: "images" }[data.data.modality] ?? "samples";
   add("Data", data.data.name ?? "given as arrays", el("small", {}, `${plural(data.concepts.length, "concept")}, ${of}`));

@@ -2,7 +2,7 @@
 
 import { figure, linear, logarithmic, ticks, xAxis, yAxis } from "superactivators/axes.js";
 import { svg } from "superactivators/dom.js";
-import { activation, percent, tick } from "superactivators/format.js";
+import { activation, percent, tickText } from "superactivators/format.js";
 
 const FEW = 400;
 
@@ -54,7 +54,7 @@ export function tailChart(spread, threshold, width) {
     svg("line", { class: "threshold", x1: at, x2: at, y1: upper.y0 - 8, y2: lower.y1 }),
     svg("text", { class: "threshold-label", x: at, y: upper.y0 - 13, "text-anchor": at > width * 0.6 ? "end" : "start" }, `threshold ${activation(threshold)}`),
     ["inside", "outside"].map((part) => crossing(spread[`above_${part}`], part, at, log, floor, at > width * 0.72)),
-    xAxis(x, axis, { y: lower.y1, x0: box.x0, x1: box.x1, text: tick, label: "activation" }),
+    xAxis(x, axis, { y: lower.y1, x0: box.x0, x1: box.x1, text: tickText(axis), label: "activation" }),
   );
 }
 

