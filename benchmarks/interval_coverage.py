@@ -149,6 +149,16 @@ def simulate(
     )
 
 
+def difference(one: Simulated, other: Simulated) -> Simulated:
+    """Paired differences of two methods on the same samples and draws."""
+    return Simulated(
+        {name: value - other.point[name] for name, value in one.point.items()},
+        {name: values - other.nested[name] for name, values in one.nested.items()},
+        {name: values - other.fixed[name] for name, values in one.fixed.items()},
+        {name: value - other.detector[name] for name, value in one.detector.items()},
+    )
+
+
 def percentile(value: float, resampled: np.ndarray) -> tuple[float, float]:
     """Take plain percentiles (what `superactivators.detection.bootstrap.interval` gives)."""
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -157,13 +167,13 @@ def percentile(value: float, resampled: np.ndarray) -> tuple[float, float]:
 
 def shifted(value: float, resampled: np.ndarray) -> tuple[float, float]:
     """Take percentiles, moved so that the mean of the resamples is at the point estimate."""
-    return percentile(value, np.clip(resampled - resampled.mean() + value, 0, 1))
+    return percentile(value, resampled - resampled.mean() + value)
 
 
 def basic(value: float, resampled: np.ndarray) -> tuple[float, float]:
     """Take reflected percentiles: 2 * estimate - percentile."""
     low, high = percentile(value, resampled)
-    return max(0.0, 2 * value - high), min(1.0, 2 * value - low)
+    return 2 * value - high, 2 * value - low
 
 
 def widened(value: float, resampled: np.ndarray) -> tuple[float, float]:
@@ -223,6 +233,7 @@ def main() -> None:
     parser.add_argument("--n-cal", type=int, default=330)
     parser.add_argument("--n-test", type=int, default=330)
     parser.add_argument("--method", choices=["superactivators", "max"], default="superactivators")
+    parser.add_argument("--against", choices=["superactivators", "max"], help="study the difference to this method")
     parser.add_argument("--studies", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -230,17 +241,14 @@ def main() -> None:
     setting = Setting(np.array(given.prevalence), np.array(given.shift), given.weak)
     start = time.perf_counter()
     population = Population.of(setting, np.random.default_rng([given.seed, 0]))
-    studies = [
-        simulate(
-            setting,
-            population,
-            given.method,
-            (given.n_cal, given.n_test),
-            given.resamples,
-            given.seed + 1 + number,
-        )
-        for number in range(given.studies)
-    ]
+
+    def study(method: str, number: int) -> Simulated:
+        sizes = (given.n_cal, given.n_test)
+        return simulate(setting, population, method, sizes, given.resamples, given.seed + 1 + number)
+
+    studies = [study(given.method, number) for number in range(given.studies)]
+    if given.against:
+        studies = [difference(held, study(given.against, number)) for number, held in enumerate(studies)]
     seconds = time.perf_counter() - start
     print(f"{given.studies} studies of {given.resamples} resamples in {seconds:.0f} s; {vars(given)}")
     print(f"The standard error of a coverage of 95 % is {np.sqrt(0.95 * 0.05 / given.studies):.1%}.")

@@ -15,7 +15,11 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any] | str | bytes]) 
     """Write a JSON Lines file; strings and bytes are written as they are. Returns its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
-        record if isinstance(record, bytes) else record.encode() if isinstance(record, str) else json.dumps(record).encode()
+        record
+        if isinstance(record, bytes)
+        else record.encode()
+        if isinstance(record, str)
+        else json.dumps(record).encode()
         for record in records
     ]
     path.write_bytes(b"\n".join(lines) + b"\n")
@@ -27,7 +31,26 @@ def write_texts(folder: Path, records: Iterable[Mapping[str, Any] | str | bytes]
     return write_lines(folder / "data.jsonl", records)
 
 
-WORDS = "the quick brown fox jumps over a lazy dog and tokens have states in every layer of language".split()
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "and",
+    "tokens",
+    "have",
+    "states",
+    "in",
+    "every",
+    "layer",
+    "of",
+    "language",
+]
 
 
 def planted_texts(n: int = 36, seed: int = 0) -> list[dict[str, Any]]:
@@ -49,7 +72,9 @@ def planted_texts(n: int = 36, seed: int = 0) -> list[dict[str, Any]]:
             at += len(word) + 1
         if number == 5:
             spans.append({"start": 0, "end": len(words[0]), "label": "rare"})
-        split = ("train", "train", "cal", "test")[(number // 6) % 4] if n >= 24 else ("train", "cal", "test")[number % 3]
+        split = (
+            ("train", "train", "cal", "test")[(number // 6) % 4] if n >= 24 else ("train", "cal", "test")[number % 3]
+        )
         records.append({"id": f"t{number:03d}", "text": text, "spans": spans, "split": split})
     return records
 

@@ -150,7 +150,7 @@ def test_right_checksum_but_not_the_claimed_form(tmp_path: Path) -> None:
         reader.table("a.parquet")
     with pytest.raises(StoreError, match="is not JSON"):
         reader.json("a.json")
-    with pytest.raises(StoreError, match="has no file 'b.json'"):
+    with pytest.raises(StoreError, match=r"has no file 'b.json'"):
         reader.json("b.json")
 
 
@@ -184,7 +184,7 @@ def test_foreign_newer_and_malicious_manifests(folder: Path, changes: dict[str, 
 )
 def test_unreadable_manifests(folder: Path, content: bytes) -> None:
     (folder / MANIFEST).write_bytes(content)
-    with pytest.raises(StoreError, match="not a readable manifest.*make the folder again"):
+    with pytest.raises(StoreError, match=r"not a readable manifest.*make the folder again"):
         FolderReader(folder, KIND)
 
 
@@ -198,9 +198,7 @@ def test_missing_folder_and_file_in_its_place(tmp_path: Path) -> None:
 
 @quick
 @given(st.data())
-def test_any_flipped_byte_of_any_file_is_noticed(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_any_flipped_byte_of_any_file_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("flip") / "made"
     write_folder(folder)
     name = data.draw(st.sampled_from(FILES))
@@ -241,7 +239,7 @@ def test_a_folder_of_ours_of_another_format_is_never_replaced(folder: Path) -> N
         with writing(folder, Format("superactivators/other", 1), "x", {}):
             pass
 
-    with pytest.raises(StoreError, match="holds 'superactivators/test'.*choose another folder"):
+    with pytest.raises(StoreError, match=r"holds 'superactivators/test'.*choose another folder"):
         write()
     assert snapshot(folder) == before
 

@@ -164,7 +164,8 @@ def reported(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}); mend that or choose another folder, and start again"
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "mend that or choose another folder, and start again"
         ) from error
 
 

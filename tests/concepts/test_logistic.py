@@ -267,6 +267,13 @@ def test_labels_stored_twice_or_as_zero_are_read_as_they_mean(problem):
     np.testing.assert_allclose(path.weights, fit(X, Y).weights)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_separators(large):
+    X, Y = large
+    assert relative(fit(X, Y, device="cuda").weights, fit(X, Y).weights) < 1e-3
+
+
 def test_giving_up_is_told(large):
     X, Y = large
     with pytest.warns(ConvergenceWarning, match=r"of 10 separators did not reach the tolerance 1e-06 in 1 passes"):

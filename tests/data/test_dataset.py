@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_data import picture, write_image
 
+from small_data import picture, write_image
 from superactivators.data.dataset import ConceptDataset, ImageSample, Sample, Span, TextSample
 from superactivators.data.summary import summarise
 from superactivators.errors import DataError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_data import planted_images, planted_texts, write_texts
 
+from small_data import planted_images, planted_texts, write_texts
 from superactivators.data.dataset import SPLITS
 from superactivators.data.sources import datasets, load_dataset
 from superactivators.errors import DataError
@@ -61,7 +61,7 @@ def test_a_file_and_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a file; give the folder that holds it"):
         load_dataset(folder / "data.jsonl")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds neither data.jsonl .* nor samples.jsonl"):
+    with pytest.raises(DataError, match=r"holds neither data\.jsonl .* nor samples\.jsonl"):
         load_dataset(tmp_path / "empty")
 
 

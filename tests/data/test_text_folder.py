@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_data import write_texts
 
+from small_data import write_texts
 from superactivators.data.dataset import Span, TextSample
 from superactivators.data.text_folder import read_text_folder
 from superactivators.errors import DataError

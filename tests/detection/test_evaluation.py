@@ -64,11 +64,12 @@ def ends(resampled: Sequence[float] | np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rows_of(table: pa.Table, **wanted: object) -> list[dict[str, Any]]:
-    return [row for row in table.to_pylist() if all(row[name] == value for name, value in wanted.items())]
+def rows_of(table: pa.Table | list[dict[str, Any]], **wanted: object) -> list[dict[str, Any]]:
+    rows = table.to_pylist() if isinstance(table, pa.Table) else table
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def only(table: pa.Table, **wanted: object) -> dict[str, Any]:
+def only(table: pa.Table | list[dict[str, Any]], **wanted: object) -> dict[str, Any]:
     (row,) = rows_of(table, **wanted)
     return row
 
@@ -106,6 +107,7 @@ def compare_study(result: DetectionResult, data: World, seed: int = 0, resamples
     sites, cal, test = list(data.values), data.in_split("cal"), data.in_split("test")
     labels, draws = data.sample_labels, Resamples.draw(len(cal), len(test), resamples, seed)
     positives = labels[test].sum(axis=0)
+    metrics, curves, aggregates = (t.to_pylist() for t in (result.metrics, result.curves, result.aggregates))
     nested: dict[str, np.ndarray] = {}
     points: dict[str, np.ndarray] = {}
     fixed: dict[str, np.ndarray] = {}
@@ -127,19 +129,19 @@ def compare_study(result: DetectionResult, data: World, seed: int = 0, resamples
             else:
                 assert threshold.n == labels[cal, c].sum()
             for split in ("train", "cal", "test"):
-                row = only(result.metrics, split=split, chosen=True, **at)
+                row = only(metrics, split=split, chosen=True, **at)
                 assert (row["site"], row["delta"]) == (sites[layer], LEVELS[level])
                 assert row["in_sample"] == {"train": "vectors", "cal": "thresholds", "test": ""}[split]
                 compare_metrics(row, slow, data, layer, fitted.value[c], c)
                 for number, site in enumerate(sites):
-                    row = only(result.metrics, split=split, chosen=False, site=site, **at)
+                    row = only(metrics, split=split, chosen=False, site=site, **at)
                     best = int(np.argmax(fitted.f1[number, :, c]))
                     assert row["delta"] == LEVELS[best]
                     compare_metrics(row, slow, data, number, fitted.thresholds[number, best, c], c)
                     if split == "train":
                         continue
                     samples = data.in_split(split)
-                    for row in rows_of(result.curves, split=split, site=site, **at):
+                    for row in rows_of(curves, split=split, site=site, **at):
                         value = fitted.thresholds[number, LEVELS.index(row["delta"]), c]
                         fires = [slow.pooled[number][i][c] >= value for i in samples]
                         assert row["threshold"] == pytest.approx(value, abs=NEAR)
@@ -153,7 +155,7 @@ def compare_study(result: DetectionResult, data: World, seed: int = 0, resamples
                     best = fitted.f1[number].argmax(axis=0)
                     layers, values = [number] * len(best), [fitted.thresholds[number, b, c] for c, b in enumerate(best)]
                 f1 = np.array(oracle.judge(slow.pooled, labels, samples, layers, values))
-                row = only(result.aggregates, split=split, site=site, kind="mean", method=method)
+                row = only(aggregates, split=split, site=site, kind="mean", method=method)
                 assert row["macro_f1"] == pytest.approx(f1.mean(), abs=NEAR)
                 weights = labels[samples].sum(axis=0)
                 assert row["weighted_f1"] == pytest.approx((f1 * weights).sum() / weights.sum(), abs=NEAR)
@@ -213,7 +215,7 @@ def check_summary(
         assert entry["value"] == pytest.approx(float(value), abs=NEAR)
         assert (entry["low"], entry["high"]) == pytest.approx(ends(resampled), abs=NEAR)
 
-    summary = result.summary
+    summary, metrics = result.summary, result.metrics.to_pylist()
     for method in METHODS:
         at_point, at_nested, at_fixed = (
             averages(points[method], positives),
@@ -234,7 +236,7 @@ def check_summary(
                     at_nested[average] - base[average],
                 )
         for c, concept in enumerate(summary["concepts"]):
-            row = only(result.metrics, split="test", chosen=True, method=method, concept=concept)
+            row = only(metrics, split="test", chosen=True, method=method, concept=concept)
             assert (row["f1_low"], row["f1_high"]) == pytest.approx(ends(nested[method][:, c]), abs=NEAR)
             assert (row["f1_fixed_low"], row["f1_fixed_high"]) == pytest.approx(ends(fixed[method][:, c]), abs=NEAR)
 

@@ -82,6 +82,21 @@ def test_broken_offsets_are_repaired_to_the_sound_ones(name, how):
     assert words_of(name, texts, mended, bounds, ids) == words_of(name, texts, chars, bounds, ids)
 
 
+def test_repaired_ranges_end_with_the_token_and_not_with_the_blanks_after_it():
+    text = "the  lazy\tdog , and"
+    ids, chars, bounds = tokenise("word pieces", [text])
+    broken = BREAKS["llama 3 (start right, end equal to it)"](chars)
+    mended = OffsetChecker(TOKENIZERS["word pieces"], "word pieces").verify([text], ids, broken, bounds)
+    assert np.array_equal(mended, chars)
+
+
+def test_stacked_marks_are_dropped_even_if_their_case_folds_to_a_letter():
+    text = "the d\u0345\u035d\u0322og a\u0345 fox"
+    ids, chars, bounds = tokenise("word pieces", [text])
+    mended = OffsetChecker(TOKENIZERS["word pieces"], "word pieces").verify([text], ids, np.zeros_like(chars), bounds)
+    assert words_of("word pieces", [text], mended, bounds, ids) == words_of("word pieces", [text], chars, bounds, ids)
+
+
 def test_unknown_tokens_take_the_gaps_between_known_ones():
     text = "the 😀 dog 日本 fox 🎉🎉"
     ids, chars, bounds = tokenise("word pieces", [text])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_data import picture, write_image
 
+from small_data import picture, write_image
 from superactivators.artefacts import MANIFEST
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample, Span, TextSample
 from superactivators.errors import DataError, StoreError, StudyError
@@ -66,7 +67,7 @@ def labelled_texts(draw: st.DrawFn) -> list[LabelledText]:
     for _ in range(draw(st.integers(1, 4))):
         text = draw(st.text(alphabet, min_size=1, max_size=24).filter(str.strip))
         edges = sorted(draw(st.lists(st.integers(0, len(text)), max_size=10)))
-        tokens = [(start, end) for start, end in zip(edges[:-1], edges[1:], strict=True)]  # gaps, blanks, zero width
+        tokens = list(itertools.pairwise(edges))  # gaps, blanks, zero width
         if draw(st.booleans()):
             tokens = [token for token in tokens for _ in range(draw(st.integers(1, 2)))]  # bytes of one character
         spans = []

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from superactivators.cli import console
@@ -23,6 +22,10 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
+INTERRUPTED = 130
+UsageError: Any = typer.BadParameter.__base__
+"""Some releases of typer carry a copy of click of their own, so click's class would not be the one that is raised."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost (tokens, bytes, memory), and stop.")]
@@ -32,17 +35,20 @@ LayersOption = Annotated[str, typer.Option(help='Such as all, -1, 0.5, 50%, ever
 def run() -> None:
     """Run the command line; user mistakes end with one line and code 2."""
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Exit as stop:
+        code = app(standalone_mode=False, prog_name="superactivators")
+        if code == INTERRUPTED:  # some releases of typer give the code instead of raising
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stderr.write(f"{error.format_message()}\n")
-        sys.exit(2)
-    except click.UsageError as error:
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(f"{error.format_message()}\n")
+            sys.exit(2)
         place = error.ctx.command_path if error.ctx else "superactivators"
-        console.fail(f"{error.format_message()} See '{place} --help'.", 2)
-    except (click.Abort, KeyboardInterrupt):
-        console.fail("stopped; the same command goes on from what is finished", 130)
+        console.fail(f"{' '.join(error.format_message().split())} See '{place} --help'.", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        console.fail("stopped; the same command goes on from what is finished", INTERRUPTED)
     except SuperActivatorsError as error:
         console.fail(str(error), 2)
     except BrokenPipeError:
@@ -138,7 +144,7 @@ def extract(
         _show_plan(plan.as_dict(), json_)
         return
     extract_states(backbone, dataset, _layers(layers), out=out, dtype=dtype, progress=not json_)
-    console.emit({"states": str(out), **plan.as_dict()}, json_, lambda: console.out.print(f"States are in {out}"))
+    console.emit({"states": str(out), **plan.as_dict()}, json_, lambda: console.line(f"States are in {out}"))
 
 
 @app.command()
@@ -210,7 +216,7 @@ def detect(
 
     def show() -> None:
         for item in content:
-            console.out.print(f"[bold]{item['input'][:100]}[/bold]", highlight=False)
+            console.out.print(item["input"][:100], style="bold", highlight=False, markup=False, emoji=False)
             for row in item["concepts"]:
                 mark = "●" if row["present"] else "○"
                 where = ", ".join(
@@ -218,10 +224,8 @@ def detect(
                     for token in row["tokens"][:12]
                 )
                 more = f" and {len(row['tokens']) - 12} more" if len(row["tokens"]) > 12 else ""
-                console.out.print(
-                    f"  {mark} {row['concept']}: {row['score']:.3f} (threshold {row['threshold']:.3f}) {where}{more}",
-                    highlight=False,
-                    markup=False,
+                console.line(
+                    f"  {mark} {row['concept']}: {row['score']:.3f} (threshold {row['threshold']:.3f}) {where}{more}"
                 )
             if not item["concepts"]:
                 console.out.print("  nothing found")
@@ -238,7 +242,7 @@ def report(
     from superactivators.study.run import render_again
 
     path = render_again(study)
-    console.emit({"report": str(path)}, json_, lambda: console.out.print(f"Report: {path}"))
+    console.emit({"report": str(path)}, json_, lambda: console.line(f"Report: {path}"))
 
 
 @app.command()
@@ -262,9 +266,9 @@ def layers(
     }
 
     def show() -> None:
-        console.out.print(f"{model}: {backbone.n_blocks} blocks of width {backbone.width} at {backbone.blocks_path}")
+        console.line(f"{model}: {backbone.n_blocks} blocks of width {backbone.width} at {backbone.blocks_path}")
         for site in sites:
-            console.out.print(f"  {site}", highlight=False, markup=False)
+            console.line(f"  {site}")
 
     console.emit(content, json_, show)
 
@@ -282,7 +286,7 @@ def data_check(
     content = summarise(dataset)
 
     def show() -> None:
-        console.out.print(f"{dataset!r}: no faults", highlight=False, markup=False)
+        console.line(f"{dataset!r}: no faults")
         rows = [(name, *counts.values()) for name, counts in content["positives"].items()]
         console.table("Positive samples", ("concept", "train", "cal", "test"), rows)
 
@@ -301,7 +305,7 @@ def doctor(
     from superactivators.models.doctor import diagnose
 
     diagnosis = diagnose(Backbone.from_pretrained(model, device=device, dtype=dtype))
-    console.emit(diagnosis.as_dict(), json_, lambda: console.out.print(str(diagnosis), highlight=False, markup=False))
+    console.emit(diagnosis.as_dict(), json_, lambda: console.line(str(diagnosis)))
     if not diagnosis.passed:
         raise typer.Exit(1)
 
@@ -326,4 +330,4 @@ def _show_study(summary: dict[str, Any], path: Path) -> None:
         ]
         title = f"{summary['data']['name']}, {kind} vectors: F1 on test"
         console.table(title, ("method", "weighted F1 [95 %]", "macro F1 [95 %]"), rows)
-    console.out.print(f"Report: {path}", highlight=False, markup=False, soft_wrap=True)
+    console.line(f"Report: {path}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 out = Console()
 err = Console(stderr=True)
@@ -21,6 +22,11 @@ def emit(content: Mapping[str, Any], as_json: bool, show: Callable[[], None]) ->
         print(json.dumps(finite(content), ensure_ascii=False, allow_nan=False))
     else:
         show()
+
+
+def line(text: str) -> None:
+    """Show a line to a person, as it is: brackets in it are no markup."""
+    out.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def finite(value: Any) -> Any:
@@ -36,16 +42,20 @@ def finite(value: Any) -> Any:
 
 def say(quiet: bool) -> Callable[[str], None]:
     """Give a function that tells a person, on standard error, what begins; it does nothing if ``quiet``."""
-    return (lambda message: None) if quiet else (lambda message: err.print(f"[dim]· {message}[/dim]", highlight=False))
+    if quiet:
+        return lambda message: None
+    return lambda message: err.print(
+        f"· {message}", style="dim", highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Show a table to a person."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=Text(title), title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
         shown.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
-        shown.add_row(*(str(cell) for cell in row))
+        shown.add_row(*(Text(str(cell)) for cell in row))
     out.print(shown)
 
 

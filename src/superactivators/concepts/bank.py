@@ -81,7 +81,7 @@ class ConceptBank:
             return torch.addmm(self.bias, scaled, self.vectors.T)
         lengths = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         directions: Tensor = torch.nn.functional.normalize(self.vectors, dim=1)
-        return (scaled @ directions.T) / lengths
+        return torch.div(scaled @ directions.T, lengths)
 
     def write(self, writer: FolderWriter, file: str) -> None:
         """Write the arrays into a folder; `read` needs the `entry` of the same file beside them."""

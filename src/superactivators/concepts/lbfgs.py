@@ -162,7 +162,9 @@ class _Search:
         inverse = torch.where(useful, 1.0 / torch.where(useful, product, 1.0), 0.0)
         image = torch.bmm(self._preconditioner, change.float()[:, :, None])[:, :, 0].double()
         gain = product / image.square().sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
-        self._gain = torch.where(useful, gain, self._gain)
+        # The curvature has changed as a whole, as it does when classes come apart; less than twofold is no sign of it.
+        changed = (gain < 0.5) | (gain > 2.0)
+        self._gain = torch.where(useful, torch.where(changed, gain, 1.0), self._gain)
         for remembered, entry in ((self._steps, step), (self._changes, change), (self._inverses, inverse)):
             remembered.append(entry)
             del remembered[:-HISTORY]

@@ -19,6 +19,9 @@ from superactivators.ragged import rows_of
 MARGINS = 2**18
 """Margins (rows times problems) computed at a time: they stay in the cache of a core."""
 
+COLUMNS = 16
+"""Problems are padded to a multiple of this in products."""
+
 CURVATURE_VALUES = 2**25
 """Numbers gathered at a time for Hessians: 128 MiB."""
 
@@ -126,29 +129,35 @@ def evaluate(
         Weighted mean of ``log(1 + exp(-y (x.w + b)))`` plus half the strength times ``|w|^2``.
     gradient : float64 tensor of shape (problems, width + 1)
     """
-    weights, bias = point[:, :-1].float(), point[:, -1:].float()
+    n_problems, width = len(problems), point.shape[1] - 1
+    # Some processors multiply full vectors of columns much faster than odd numbers of them: add columns of zeros.
+    padded = -(-n_problems // COLUMNS) * COLUMNS
+    weights = torch.zeros(width + 1, padded, device=point.device)
+    weights[:, :n_problems] = point.T
     positive, negative = (weight[problems.concept] for weight in examples.class_weights)
     ratio = (positive / negative).float()
     concept = problems.concept.cpu().numpy()
     # In units of the weight of a negative row: nearly all rows are negative, so each is first treated as one.
-    loss = torch.zeros(len(problems), dtype=torch.float64, device=point.device)
-    gradient = torch.zeros_like(point)
-    for rows, labels, row_weights in examples.batches(len(problems)):
-        margin = torch.addmm(bias, weights, rows.T)
-        entry = _entries(labels, concept, point.device)
-        at = margin[entry]
+    loss = torch.zeros(padded, dtype=torch.float64, device=point.device)
+    gradient = torch.zeros(width + 1, padded, dtype=torch.float64, device=point.device)
+    for rows, labels, row_weights in examples.batches(padded):
+        margin = torch.addmm(weights[-1], rows, weights[:-1])
+        problem, row = _entries(labels, concept, point.device)
+        at = margin[row, problem]
         cost = softplus(margin)
-        cost[entry] = ratio[entry[0]] * softplus(-at)
+        cost[row, problem] = ratio[problem] * softplus(-at)
         residual = torch.sigmoid_(margin)
-        residual[entry] = -ratio[entry[0]] * torch.sigmoid(-at)
+        residual[row, problem] = -ratio[problem] * torch.sigmoid(-at)
         if row_weights is not None:
-            cost *= row_weights
-            residual *= row_weights
-        loss += cost.sum(dim=1, dtype=torch.float64)
-        gradient[:, :-1] += residual @ rows
-        gradient[:, -1] += residual.sum(dim=1, dtype=torch.float64)
-    loss = negative * loss + 0.5 * problems.strength * point[:, :-1].square().sum(dim=1)
-    gradient *= negative[:, None]
+            cost *= row_weights[:, None]
+            residual *= row_weights[:, None]
+        # Cascade sums in single precision within a batch, double precision across batches.
+        loss += cost.sum(dim=0)
+        gradient[:-1] += rows.T @ residual
+        gradient[-1] += residual.sum(dim=0)
+    squares = point[:, :-1].square().sum(dim=1)
+    loss = negative * loss[:n_problems] + 0.5 * problems.strength * squares
+    gradient = negative[:, None] * gradient.T[:n_problems]
     gradient[:, :-1] += problems.strength[:, None] * point[:, :-1]
     return loss, gradient
 

@@ -66,13 +66,13 @@ class ArrayRows:
         """Yield the first row number and the float32 rows of each block; not to be written to."""
         for start in range(0, self.n_rows, self._block_rows):
             block = self._matrix[start : start + self._block_rows]
-            # Torch tensors cannot wrap arrays that are read-only or byte-swapped, so arrays are converted by NumPy.
-            yield start, block.float() if isinstance(block, Tensor) else _tensor(block)
+            yield start, (block if isinstance(block, Tensor) else _tensor(block)).float()
 
 
 def _tensor(block: np.ndarray) -> Float[Tensor, "rows d"]:
-    writable = np.require(block, dtype=np.float32, requirements=["C", "W"])
-    return torch.from_numpy(writable)
+    # Torch wraps no arrays that are read-only, such as memory maps, or byte-swapped, such as those of old formats.
+    native = block.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(block, dtype=native, requirements=["C", "W"]))
 
 
 def cached_rows(rows: RowSource, memory: int) -> RowSource:

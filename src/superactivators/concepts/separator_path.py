@@ -30,8 +30,11 @@ MEMORY = 4 * 2**30
 LEAST_SCALE = 0.01
 """Gradient norms are measured against that of the zero vector, or against this where there is hardly any signal."""
 
-SUB_TOLERANCE = 1e-2
+SUB_TOLERANCE = 2e-2
 """Tolerance on the sub-sample: its minimum is no closer to that of all rows."""
+
+DRAWN = 4000
+"""Rows of the sub-sample that a Hessian is taken over; twice the width where that is more."""
 
 SUB_STEPS = 6
 """Evaluations on the sub-sample from one set of Hessians."""
@@ -249,7 +252,7 @@ class _PathSolver:
         zero = torch.zeros(len(every), rows.width + 1, dtype=torch.float64, device=device)
         _, gradient = evaluate(full, Problems(every, torch.zeros(len(every), dtype=torch.float64, device=device)), zero)
         scale = torch.linalg.vector_norm(gradient, dim=1).clamp_min(LEAST_SCALE)
-        return _PathSolver(full, sub, sub_rows, scale, even_rows // 2, tolerance, max_iter)
+        return _PathSolver(full, sub, sub_rows, scale, max(DRAWN, 2 * rows.width), tolerance, max_iter)
 
     def solve(self, concepts: Int[Tensor, " g"], strengths: Sequence[float]) -> tuple[Minimum, Float[Tensor, " k"]]:
         """Minima of all strengths (outer) and concepts (inner), and the scales of their gradient norms."""
@@ -274,7 +277,7 @@ class _PathSolver:
         rest = torch.arange(len(problems), device=point.device)
         for _ in range(SUB_ROUNDS):
             part = problems[rest]
-            factors = preconditioners(self.sub_rows, self.sub, part, point[rest], self.n_drawn)
+            factors = preconditioners(self.sub_rows, self.sub, part, point[rest], self.n_drawn // 2)
             found = minimise(_Objective(self.sub, part), point[rest], factors, goal[rest], SUB_STEPS)
             point[rest] = found.point
             rest = rest[found.gradient_norm > goal[rest]]

@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int
 
-EVEN_ROWS = 8000
+EVEN_ROWS = 16_000
 """Expected number of rows that are drawn without regard to their labels."""
 
-CLASS_ROWS = 1000
+CLASS_ROWS = 4000
 """Expected number of rows of each class of each concept, where there are as many."""
 
 MOST = 3

@@ -105,7 +105,9 @@ class ImageSample:
             with Image.open(self.image) as opened:
                 return opened.size
         except _UNREADABLE as error:
-            raise DataError(f"{self.image}: cannot be read as an image ({error}); give a PNG, JPEG or similar") from error
+            raise DataError(
+                f"{self.image}: cannot be read as an image ({error}); give a PNG, JPEG or similar"
+            ) from error
 
     def load_mask(self) -> Integer[np.ndarray, "h w"] | None:
         """Read the class ids of the pixels, or None where the sample has no mask."""
@@ -186,8 +188,9 @@ class ConceptDataset:
                     f"data set {self.name!r}: sample {sample.id!r} is in split {sample.split!r}; "
                     f"{allowed(sample.split, SPLITS)}"
                 )
-            for span in sample.spans if isinstance(sample, TextSample) else ():
-                self._check_span(sample, span)
+            if isinstance(sample, TextSample):
+                for span in sample.spans:
+                    self._check_span(sample, span)
 
     def _check_span(self, sample: TextSample, span: Span) -> None:
         place = f"data set {self.name!r}: sample {sample.id!r}: span of {span.concept!r}"

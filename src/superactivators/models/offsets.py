@@ -206,7 +206,13 @@ class OffsetChecker:
         last = np.append(owner[1:] != owner[:-1], True)
         following[last] = np.array([len(text) for text in texts], dtype=np.int64)[owner[last]]
         empty = chars[:, 0] == chars[:, 1]
-        mended[empty, 1] = np.maximum(following, chars[:, 0])[empty]
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        stop = np.clip(np.maximum(following, chars[:, 0]), 0, lengths[owner])
+        base = offsets_of(lengths)[:-1][owner]
+        solid = _last_solid(_code_points(texts))
+        # the blanks before the next token are not this one's, unless it is nothing else
+        trimmed = np.maximum(solid[base + stop] - base, np.minimum(chars[:, 0], stop))
+        mended[empty, 1] = np.where(trimmed > chars[:, 0], trimmed, stop)[empty]
         return mended
 
     def _align(
@@ -251,6 +257,14 @@ def _cut(
         codes[4 * low : 4 * high].decode("utf-32-le", "surrogatepass")
         for low, high in zip(left.tolist(), right.tolist(), strict=True)
     ]
+
+
+def _last_solid(points: UInt32[np.ndarray, " chars"]) -> Int[np.ndarray, " chars_plus_1"]:
+    """End of the last character before each place that is not blank; 0 if there is none."""
+    kinds, inverse = np.unique(points, return_inverse=True)
+    blank = np.array([chr(code).isspace() for code in kinds.tolist()], dtype=bool)[inverse]
+    ends = np.where(blank, 0, np.arange(1, len(points) + 1))
+    return np.concatenate([[0], np.maximum.accumulate(ends)]).astype(np.int64)
 
 
 def _widened(

@@ -112,7 +112,9 @@ def fold_char(char: str, level: int) -> str:
     if level == 0:
         return char
     dropped = ("Cc", "Cf") if level == 1 else ("Cc", "Cf", "Mn", "Me")
-    forms = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
+    # marks go first: folding the case of one of them (U+0345) makes a letter of it
+    bare = "".join(part for part in unicodedata.normalize("NFKD", char) if unicodedata.category(part) not in dropped)
+    forms = unicodedata.normalize("NFKD", bare.casefold())
     return "".join(part for part in forms if not part.isspace() and unicodedata.category(part) not in dropped)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,7 +146,10 @@ def states_from_arrays(
     """
     tokens = _sites(values, "values")
     n_tokens = len(next(iter(tokens.values())))
-    bounds = check_offsets(np.asarray(offsets), n_tokens)
+    rows = np.asarray(offsets)
+    if not np.array_equal(rows, rows.astype(np.int64)):
+        raise DataError("offsets must be whole numbers")
+    bounds = check_offsets(rows.astype(np.int64), n_tokens)
     n, names = len(bounds) - 1, tuple(str(name) for name in concepts)
     if n == 0 or (np.diff(bounds) == 0).any():
         raise DataError("every sample needs at least one token; leave out samples without tokens")
@@ -156,6 +160,9 @@ def states_from_arrays(
         raise DataError(f"sample_values are for sites {list(samples)}, but values are for {list(tokens)}")
     if samples is not None and any(len(part) != n for part in samples.values()):
         raise DataError(f"sample_values must have {n} rows, one for each sample")
+    width, sample_width = (next(iter(part.values())).shape[1] for part in (tokens, samples or tokens))
+    if sample_width != width:
+        raise DataError(f"sample_values are {sample_width} wide, but values are {width} wide")
     token_matrix = None if token_labels is None else _labels(token_labels, (n_tokens, len(names)), "token_labels")
     if sample_labels is not None:
         sample_matrix = _labels(sample_labels, (n, len(names)), "sample_labels").toarray()
@@ -181,7 +188,7 @@ def _sites(values: ArrayLike | Mapping[str, ArrayLike], what: str) -> dict[str, 
     given = values if isinstance(values, Mapping) else {"given": values}
     if not given:
         raise DataError(f"{what} holds no site")
-    tensors = {str(site): torch.as_tensor(array) for site, array in given.items()}
+    tensors = {str(site): _tensor(array, f"{what} at {str(site)!r}") for site, array in given.items()}
     shapes = {tuple(tensor.shape) for tensor in tensors.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2 or 0 in next(iter(shapes)):
         raise DataError(f"{what} must be matrices of one shape (rows, width), none of them empty; got {sorted(shapes)}")
@@ -193,6 +200,16 @@ def _sites(values: ArrayLike | Mapping[str, ArrayLike], what: str) -> dict[str, 
     return tensors
 
 
+def _tensor(array: ArrayLike, what: str) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            # torch warns of arrays that are read-only, memory-mapped ones for example; nothing is written to them
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            return torch.as_tensor(array).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} is no array of numbers that torch reads ({error})") from None
+
+
 def _labels(labels: ArrayLike | sp.spmatrix | sp.sparray, shape: tuple[int, int], what: str) -> sp.csr_matrix:
     if tuple(labels.shape) != shape:
         raise DataError(f"{what} must have shape {shape}; got {tuple(labels.shape)}")
@@ -201,6 +218,7 @@ def _labels(labels: ArrayLike | sp.spmatrix | sp.sparray, shape: tuple[int, int]
         raise DataError(f"{what} must hold only 0 and 1 (or false and true)")
     matrix = matrix.astype(bool)
     matrix.eliminate_zeros()
+    matrix.sum_duplicates()
     return matrix
 
 

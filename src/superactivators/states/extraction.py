@@ -19,6 +19,7 @@ from superactivators.errors import DataError, StoreError, StudyError, allowed
 from superactivators.models.backbone import Backbone
 from superactivators.models.encoding import Encoding
 from superactivators.ragged import cut_into_runs
+from superactivators.states.labels import FORMAT as LABELS_FORMAT
 from superactivators.states.labels import Labels, TextRule, label, labels_fingerprint
 from superactivators.states.states import States
 from superactivators.states.store import (
@@ -173,9 +174,9 @@ def extract(
         _fill(backbone, dataset, plan, folder, progress)
     store = StateStore(folder)
     made_from = labels_fingerprint(dataset, plan.fingerprint, text_rule, patch_rule)
-    labels = label(dataset, store.encoding, text_rule=text_rule, patch_rule=patch_rule)
-    labels.save(folder / LABELS, made_from)
-    return States(store, labels)
+    if not is_current(folder / LABELS, LABELS_FORMAT, made_from):
+        label(dataset, store.encoding, text_rule=text_rule, patch_rule=patch_rule).save(folder / LABELS, made_from)
+    return States(store, Labels.load(folder / LABELS))
 
 
 def open_states(folder: str | Path) -> States:

@@ -31,6 +31,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from superactivators.artefacts import (
+    MANIFEST,
     FolderReader,
     FolderWriter,
     Format,
@@ -172,7 +173,9 @@ class StoreWriter:
         if self._failure is not None:
             self.stop()
             failure = self._failure
-            what = str(failure) if isinstance(failure, StoreError) else f"{self._partial}: cannot be written ({failure!r})"
+            what = (
+                str(failure) if isinstance(failure, StoreError) else f"{self._partial}: cannot be written ({failure!r})"
+            )
             raise StoreError(f"{what}: {self.done} of {self._layout.n_shards} shards are kept") from failure
 
     def _work(self) -> None:
@@ -211,6 +214,9 @@ class StoreWriter:
             done += 1
         kept = {ENCODING, SAMPLES, *(name for shard in names[:done] for name in shard)}
         self._files = {name: dict(record) for name, record in manifest.files.items() if name in kept}
+        for path in self._partial.rglob("*"):
+            if path.is_file() and path.relative_to(self._partial).as_posix() not in {*kept, MANIFEST}:
+                path.unlink()  # damaged, or half written when the run was killed
         return done
 
     def _is_whole(self, manifest: Manifest, name: str) -> bool:
@@ -269,7 +275,7 @@ class StateStore:
             arrays = self._reader.arrays(ENCODING)
             parts = ("token_ids", "chars", "grids", "cells", "views")
             offsets, cut = arrays["offsets"], arrays["cut"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StoreError(f"{folder}: its manifest lacks a needed entry ({error}); extract again") from None
         self.encoding = Encoding(modality, offsets, **{part: arrays.get(part) for part in parts}, cut=cut)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,15 @@ def open_detector(folder: str | Path, kind: str | None = None) -> Detector:
         If the study has none of that kind.
     """
     path = Path(folder)
-    if (path / "config.json").exists():
+    # os.path, unlike Path, answers also for names that no file system allows, such as a text given in place of a path
+    if os.path.exists(path / "config.json"):
         return Detector.from_pretrained(path)
-    kinds = sorted(place.name for place in (path / "detectors").glob("*") if (place / "config.json").exists())
+    held = sorted((path / "detectors").iterdir()) if os.path.isdir(path / "detectors") else []
+    kinds = [place.name for place in held if (place / "config.json").exists()]
     if not kinds:
-        raise StoreError(f"{path}: neither a detector nor a finished study; run 'superactivators run' or 'fit' first")
+        raise StoreError(
+            f"{path!s:.200}: neither a detector nor a finished study; run 'superactivators run' or 'fit' first"
+        )
     chosen = kind or _best_kind(path, kinds)
     if chosen not in kinds:
         raise StudyError(f"{path}: no detector of kind {chosen!r}; {allowed(chosen, kinds)}")

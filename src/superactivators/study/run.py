@@ -216,15 +216,16 @@ def run_study(
     seconds = {**old.get("seconds", {}), **clock.seconds}
     with clock.stage("report", "report"):
         _save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds})
+    found = json.loads(json.dumps({**about, **result.summary}))
+    if all(old.get(name) == value for name, value in found.items()):
+        return StudyResult(folder, result, old)
     summary = {
-        **about,
-        **result.summary,
+        **found,
         "seconds": {**seconds, "report": clock.seconds["report"]},
         "peak_memory_bytes": peak_memory(),
         "memory_before_states_bytes": before,
     }
-    content = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(folder / SUMMARY, content.encode())
+    write_bytes(folder / SUMMARY, (json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return StudyResult(folder, result, summary)
 
 
@@ -243,15 +244,19 @@ def render_again(folder: str | Path) -> Path:
     """
     path = Path(folder)
     summary = _read_summary(path)
-    if "settings" not in summary:
+    if not isinstance(summary.get("settings"), dict):
         raise StoreError(f"{path}: no finished study here ({SUMMARY} is missing); run 'superactivators run' first")
     settings = StudySettings.of(summary["settings"], str(path / SUMMARY))
     dataset = open_dataset(settings)
-    if dataset.fingerprint != summary["data"]["fingerprint"]:
+    try:
+        made_from, concepts = summary["data"]["fingerprint"], list(summary["concepts"])
+        about = {name: summary[name] for name in ABOUT}
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path / SUMMARY}: lacks a needed entry ({error}); run the study again") from None
+    if dataset.fingerprint != made_from:
         raise StoreError(f"{path}: its data set has changed since; run the study again")
-    states = open_states(path / "states").with_concepts(list(summary["concepts"]))
+    states = open_states(path / "states").with_concepts(concepts)
     stages = Stages(states, _plan(settings), path, Clock())
-    about = {name: summary[name] for name in ABOUT}
     _save_report(path, dataset, states, stages, load_detection(path / "detection"), about, again=True)
     return path / "report" / "index.html"
 

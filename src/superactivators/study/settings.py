@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -28,7 +28,7 @@ class DataSettings(_Section):
     concepts: list[str] | None = None
     min_positives: int = Field(default=5, ge=1)
     text_rule: Literal["overlap", "word"] = "overlap"
-    patch_rule: Literal["any"] | float = "any"
+    patch_rule: Literal["any"] | Annotated[float, Field(gt=0, le=1)] = "any"
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
@@ -76,7 +76,7 @@ class DetectionSettings(_Section):
     """``[detection]``: which methods are compared, at which sparsity levels, with how many resamples."""
 
     methods: list[str] = ["superactivators", "max", "mean", "last", "random", "cls"]
-    deltas: list[float] = list(DELTAS)
+    deltas: list[Annotated[float, Field(allow_inf_nan=False)]] = list(DELTAS)
     resamples: int = Field(default=1000, ge=0)
 
 
@@ -136,7 +136,7 @@ class StudySettings(_Section):
             raise StudyError(f"{path}: no such study file; give the path of a TOML file") from None
         except (OSError, UnicodeDecodeError) as error:
             raise StudyError(f"{path}: cannot be read ({error}); give a TOML file in UTF-8") from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise StudyError(f"{path}: is not TOML ({error})") from None
         settings = StudySettings.of(content, str(path))
         found = {

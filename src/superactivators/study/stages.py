@@ -48,7 +48,7 @@ class StudyPlan:
     Raises
     ------
     StudyError
-        If a name is unknown, none is given, or the sparsity levels are wrong.
+        If a name is unknown or comes twice, none is given, or the sparsity levels are wrong.
     """
 
     kinds: tuple[str, ...] = ("mean", "linear")
@@ -61,6 +61,10 @@ class StudyPlan:
     def __post_init__(self) -> None:
         if not self.kinds or not self.methods:
             raise StudyError("name at least one concept kind and one detection method")
+        for names in (self.kinds, self.methods):
+            for name in names:
+                if names.count(name) > 1:
+                    raise StudyError(f"{name!r} is named twice; name each concept kind and detection method once")
         for name in self.kinds:
             kinds[name]
         for name in self.methods:

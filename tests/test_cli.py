@@ -1,0 +1,166 @@
+"""The command line: every command on a tiny model, for people and for machines."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from superactivators.cli.app import run
+from superactivators.data.passages import passages
+from superactivators.data.scenes import scenes
+from tiny_models import build_checkpoint
+
+COMMANDS = [
+    *(["demo"], ["run"], ["extract"], ["fit"], ["evaluate"], ["detect"], ["report"], ["layers"]),
+    *(["data", "check"], ["doctor"]),
+]
+
+
+def call(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+    """Run a command in this process; return exit code, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(sys, "argv", ["superactivators", *map(str, arguments)])
+        patched.setattr(sys, "stdout", out)
+        patched.setattr(sys, "stderr", err)
+        patched.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            run()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+def call_json(*arguments: object, stdin: str = "") -> Any:
+    code, out, err = call(*arguments, "--json", stdin=stdin)
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint("gpt2", tmp_path_factory.mktemp("text") / "gpt2")
+
+
+@pytest.fixture(scope="module")
+def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint("dinov2", tmp_path_factory.mktemp("image") / "dinov2")
+
+
+@pytest.fixture(scope="module")
+def text_study(text_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text-study")
+    (folder / "study.toml").write_text(
+        f'[data]\nname = "passages"\nsize = 120\nmin_positives = 2\n[model]\nname = "{text_model}"\nlayers = [0, -1]\n'
+        "[detection]\nresamples = 10\n",
+        encoding="utf-8",
+    )
+    summary = call_json("run", folder / "study.toml", "--out", folder / "out")
+    assert set(summary["weighted_f1"]) == {"mean", "linear"}
+    return folder / "out"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    code, out, _ = call(*command, "--help")
+    assert code == 0
+    assert "Usage: superactivators" in out
+    assert "--json" in out
+
+
+def test_dry_run_says_the_cost_and_writes_nothing(text_model: Path, tmp_path: Path) -> None:
+    plan = call_json("extract", "passages", "-m", text_model, "--out", tmp_path / "states", "--dry-run")
+    assert plan["tokens"] > 1000
+    assert plan["bytes"] == (plan["tokens"] + plan["samples"]) * plan["width"] * 2 * len(plan["sites"])
+    assert plan["memory_bytes"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_detect_gives_character_ranges_that_slice_the_text(text_study: Path) -> None:
+    texts = ["Thank you so much, this made my day! The train leaves at noon.", "The printer is on the third floor."]
+    found = call_json("detect", text_study, *texts, "--all")["detections"]
+    assert [item["input"] for item in found] == texts
+    for item in found:
+        for row in item["concepts"]:
+            assert row["present"] == (row["score"] >= row["threshold"])
+            assert bool(row["tokens"]) == row["present"]
+            for token in row["tokens"]:
+                assert item["input"][token["start"] : token["end"]] == token["text"]
+                assert token["activation"] >= row["threshold"]
+
+
+def test_detect_reads_lines_and_agrees_with_single_calls(text_study: Path) -> None:
+    texts = [sample.text for sample in passages(5, seed=3).samples]
+    together = call_json("detect", text_study, "-", stdin="\n".join(texts) + "\n\n")["detections"]
+    for text, found in zip(texts, together, strict=True):
+        alone = call_json("detect", text_study, text)["detections"][0]
+        assert alone["present"] == found["present"]
+        for one, other in zip(alone["concepts"], found["concepts"], strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
+def test_detect_for_people_names_what_fired(text_study: Path) -> None:
+    code, out, _ = call("detect", text_study, "Thank you so much, this made my day!", "--all", "--kind", "mean")
+    assert code == 0
+    assert "threshold" in out
+
+
+def test_extract_fit_evaluate_detect_on_images(image_model: Path, tmp_path: Path) -> None:
+    states, detector = tmp_path / "states", tmp_path / "detector"
+    call_json("extract", "scenes", "-m", image_model, "--out", states, "--layers", "0,-1")
+    fitted = call_json("fit", states, "--out", detector, "--kind", "mean")
+    assert {threshold["split"] for threshold in fitted["thresholds"]} == {"cal"}
+    rows = call_json("evaluate", detector, states)["concepts"]
+    assert [row["concept"] for row in rows] == [threshold["concept"] for threshold in fitted["thresholds"]]
+    code, _, err = call("evaluate", detector, states, "--split", "cal")
+    assert code == 2
+    assert "fitted on the cal split" in err
+    assert call_json("evaluate", detector, states, "--split", "cal", "--in-sample")["in_sample"] is True
+
+    picture = tmp_path / "scene.png"
+    pixels = scenes(1).samples[0].image  # type: ignore[union-attr]
+    Image.fromarray(np.asarray(pixels)).save(picture)
+    found = call_json("detect", detector, picture, "--all")["detections"][0]
+    for row in found["concepts"]:
+        for token in row["tokens"]:
+            left, top, right, bottom = token["box"]
+            assert 0 <= left < right <= 224.01
+            assert 0 <= top < bottom <= 224.01
+    assert (detector / "README.md").read_text(encoding="utf-8").startswith("# Concept detector")
+
+
+def test_report_layers_check_and_doctor(text_study: Path, text_model: Path) -> None:
+    assert Path(call_json("report", text_study)["report"]).is_file()
+    assert call_json("layers", text_model, "--spec", "-1")["sites"] == [f"block[{_blocks(text_model) - 1}]"]
+    checked = call_json("data", "check", "passages")
+    assert checked["modality"] == "text"
+    assert set(checked["positives"]) == set(checked["concepts"])
+    diagnosis = call_json("doctor", text_model)
+    assert diagnosis["passed"] is True
+
+
+def _blocks(model: Path) -> int:
+    return int(json.loads((model / "config.json").read_text("utf-8"))["n_layer"])
+
+
+def test_outputs_for_people_do_not_fail(text_study: Path, text_model: Path) -> None:
+    for arguments in (
+        ["layers", text_model],
+        ["data", "check", "passages"],
+        ["doctor", text_model],
+        ["report", text_study],
+        ["evaluate", text_study, text_study / "states"],
+        ["extract", "passages", "-m", text_model, "--out", "unused", "--dry-run"],
+    ):
+        code, out, err = call(*arguments)
+        assert code == 0, err
+        assert out.strip()
