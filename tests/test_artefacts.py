@@ -29,7 +29,7 @@ from superactivators.artefacts import (
 )
 from superactivators.errors import StoreError
 
-quick = settings(derandomize=True, deadline=None, max_examples=50)
+quick = settings(derandomize=True, deadline=None, max_examples=30)
 
 KIND = Format("superactivators/test", 3)
 FILES = ("numbers.safetensors", "rows.parquet", "words.json", "inner/raw.bin")

@@ -13,7 +13,7 @@ from superactivators.data.dataset import SPLITS, ConceptDataset, ImageSample, Te
 from superactivators.data.splits import ensure_splits, make_splits
 from superactivators.errors import DataError
 
-quick = settings(derandomize=True, deadline=None, max_examples=150)
+quick = settings(derandomize=True, deadline=None, max_examples=60)
 
 
 def texts(rows: list[tuple[str | None, str]], splits: list[str | None] | None = None) -> ConceptDataset:

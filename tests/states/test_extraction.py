@@ -162,7 +162,7 @@ from superactivators.states.extraction import extract
 
 root, out, shard, sites = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")
 backbone = Backbone.from_pretrained(root / "bert", device="cpu")
-dataset = load_dataset(root / "texts").subset(range(0, 36, 3))
+dataset = load_dataset(root / "texts").subset(range(0, 36, 2))
 
 
 def run(folder, killed_at=None):
@@ -188,7 +188,7 @@ def run(folder, killed_at=None):
 
 assert run(out / "whole") == 0
 total = int((out / "calls").read_text())
-moments = [1, 3, 4, 5, 6, 8, 12, total // 2, *range(total - 5, total + 1)]
+moments = sorted({1, 3, 4, 5, 6, 8, total // 2, *range(total - 5, total + 1)})
 for moment in moments:
     folder = out / f"killed-{moment}"
     assert run(folder, moment) == signal.SIGKILL
@@ -223,7 +223,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(root: Path
     assert len(shards) >= 4 * len(SITES)
     total, *moments = map(int, done.stdout.split())
     assert total >= 3 + len(shards) + len(shards) // len(SITES) + 3, "every file was flushed once"
-    assert len(moments) >= 12
+    assert len(moments) >= 11
     for moment in moments:
         resumed = snapshot(tmp_path / f"killed-{moment}")
         assert sorted(resumed) == sorted(whole), moment

@@ -21,7 +21,7 @@ from superactivators.errors import DataError, StoreError, StudyError
 from superactivators.models.encoding import Encoding
 from superactivators.states.labels import Labels, label, labels_fingerprint
 
-quick = settings(derandomize=True, deadline=None, max_examples=150)
+quick = settings(derandomize=True, deadline=None, max_examples=60)
 CONCEPTS = ("c0", "c1", "c2")
 
 # ------------------------------------------------------------------ texts

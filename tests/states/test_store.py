@@ -273,7 +273,7 @@ NAN = np.full((6, 2), np.nan)
         ({"values": torch.full((6, 2), float("inf"))}, "not finite"),
         ({"offsets": [0, 2, 4, 5]}, r"number of rows \(6\)"),
         ({"offsets": [0, 4, 2, 6]}, "never go down"),
-        ({"offsets": [0, 2.5, 4, 6]}, "offsets must be whole numbers"),
+        ({"offsets": np.array([0, 2.5, 4, 6])}, "offsets must be whole numbers"),
         ({"offsets": [0, 0, 4, 6]}, "every sample needs at least one token"),
         ({"concepts": []}, "at least one"),
         ({"concepts": ["a", "a"]}, "concepts must be distinct names"),

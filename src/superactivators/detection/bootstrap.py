@@ -1,7 +1,8 @@
 """95 % intervals by resampling samples, with the threshold and layer choice repeated inside (METHOD section 6).
 
 Samples are drawn with replacement, cal and test independently of each other; the tokens of a sample stay together.
-The same draws serve every method and kind, so that differences between methods are paired.
+The same draws serve every method and kind, so that differences between methods are paired. Intervals of single concepts
+are percentile intervals, those of averages over concepts and of differences are `centred_interval`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,20 @@ def interval(values: Float[np.ndarray, "r *rest"]) -> tuple[Float[np.ndarray, "*
         return empty, empty
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return np.asarray(low), np.asarray(high)
+
+
+def centred_interval(
+    values: Float[np.ndarray, " r"], estimate: float, least: float, most: float
+) -> tuple[float, float]:
+    """Percentile interval of resampled averages, moved so that their mean lies at the estimate, within given bounds.
+
+    A resample of cal holds only 63 % of its samples, so the choice made on it is worse. Over many concepts this bias
+    adds up while the spread averages out, and the plain percentile interval of an average may lie below the truth (``benchmarks/interval_coverage.py``: 84 % coverage instead of 95 %; moved: 96 to 99 %).
+    """
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = interval(np.clip(values - values.mean() + estimate, least, most))
+    return float(low), float(high)
 
 
 @final

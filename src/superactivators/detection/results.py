@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from superactivators.data.dataset import SPLITS
-from superactivators.detection.bootstrap import Bootstrapped, interval
+from superactivators.detection.bootstrap import Bootstrapped, centred_interval, interval
 from superactivators.detection.localisation import Localisation
 from superactivators.detection.methods import Method
 from superactivators.detection.metrics import DetectionMetrics, aggregate, f1_of, fire_counts
@@ -241,13 +241,11 @@ def _thresholds(item: Evaluated, labels: Labels, deltas: tuple[float, ...]) -> l
     ]
 
 
-def _estimate(value: float | np.ndarray, resampled: Float[np.ndarray, " r"]) -> dict[str, float | None]:
-    low, high = interval(resampled)
-    return {
-        "value": float(value),
-        "low": None if np.isnan(low) else float(low),
-        "high": None if np.isnan(high) else float(high),
-    }
+def _estimate(
+    value: float | np.ndarray, ends: tuple[float | np.ndarray, float | np.ndarray]
+) -> dict[str, float | None]:
+    low, high = (None if np.isnan(end) else float(end) for end in ends)
+    return {"value": float(value), "low": low, "high": high}
 
 
 def _summary(found: Sequence[Evaluated], labels: Labels, deltas: tuple[float, ...], resamples: int) -> dict[str, Any]:
@@ -274,10 +272,10 @@ def _summary(found: Sequence[Evaluated], labels: Labels, deltas: tuple[float, ..
         points[item.kind, item.method.name] = {"point": point, "nested": nested}
         for average in ("weighted", "macro"):
             content[f"{average}_f1"].setdefault(item.kind, {})[item.method.name] = _estimate(
-                point[average], nested[average]
+                point[average], centred_interval(nested[average], float(point[average]), 0.0, 1.0)
             )
             content[f"{average}_f1_fixed"].setdefault(item.kind, {})[item.method.name] = _estimate(
-                point[average], fixed[average]
+                point[average], interval(fixed[average])
             )
         best = fitted.f1[fitted.choice.layer, fitted.choice.level, np.arange(len(labels.concepts))]
         content["cal_weighted_f1"].setdefault(item.kind, {})[item.method.name] = float(
@@ -292,9 +290,10 @@ def _summary(found: Sequence[Evaluated], labels: Labels, deltas: tuple[float, ..
         if reference is None or method == REFERENCE:
             continue
         for average in ("weighted", "macro"):
+            gain = float(result["point"][average] - reference["point"][average])
+            resampled = result["nested"][average] - reference["nested"][average]
             content[f"{average}_f1_minus_{REFERENCE}"].setdefault(kind, {})[method] = _estimate(
-                result["point"][average] - reference["point"][average],
-                result["nested"][average] - reference["nested"][average],
+                gain, centred_interval(resampled, gain, -1.0, 1.0)
             )
     by_kind = {
         kind: by_method.get(REFERENCE, max(by_method.values()))
