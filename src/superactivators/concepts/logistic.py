@@ -214,23 +214,26 @@ def preconditioners(
 def _hessians(
     rows: Float[Tensor, "m d"], curvature: Float[Tensor, "k m"], n_drawn: int
 ) -> Float[Tensor, "k d_plus_1 d_plus_1"]:
-    """Sum ``curvature (x, 1)(x, 1)^T`` over rows, in float64."""
+    """Sum ``curvature (x, 1)(x, 1)^T`` over rows, in float64; the upper triangle is left open."""
     (n_rows, width), n_problems = rows.shape, len(curvature)
     cumulative = curvature.cumsum(dim=1, dtype=torch.float64)
     total = cumulative[:, -1:]
     if n_drawn < n_rows:
         marks = (torch.arange(n_drawn, dtype=torch.float64, device=rows.device) + 0.5) / n_drawn * total
         drawn = torch.searchsorted(cumulative, marks).clamp_max_(n_rows - 1)
-        gathered = rows[drawn.reshape(-1)].reshape(n_problems, n_drawn, width)
+        gathered = rows.index_select(0, drawn.reshape(-1)).reshape(n_problems, n_drawn, width)
         share = total / n_drawn
         mixed = gathered.sum(dim=1).double() * share
     else:
         gathered = rows * curvature.sqrt()[:, :, None]
         share = torch.ones_like(total)
         mixed = (curvature @ rows).double()
-    hessian = torch.empty(n_problems, width + 1, width + 1, dtype=torch.float64, device=rows.device)
-    hessian[:, :-1, :-1] = torch.bmm(gathered.mT, gathered).double() * share[:, :, None]
-    hessian[:, :-1, -1] = mixed
+    hessian = torch.zeros(n_problems, width + 1, width + 1, dtype=torch.float64, device=rows.device)
+    # The lower triangle is all that the Cholesky factorisation reads: leave out a quarter of the products.
+    half = width // 2
+    hessian[:, :half, :half] = torch.bmm(gathered[:, :, :half].mT, gathered[:, :, :half])
+    hessian[:, half:-1, :-1] = torch.bmm(gathered[:, :, half:].mT, gathered)
+    hessian *= share[:, :, None]
     hessian[:, -1, :-1] = mixed
     hessian[:, -1, -1] = total[:, 0]
     return hessian

@@ -23,7 +23,7 @@ from superactivators.errors import DataError, StudyError
 STRENGTHS = (3.0, 0.3, 0.03, 0.003)
 """Default path of L2 strengths: text encoders do best near its strong end, image encoders near its weak end."""
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 MAX_ITER = 200
 MEMORY = 4 * 2**30
 
@@ -35,6 +35,9 @@ SUB_TOLERANCE = 2e-2
 
 DRAWN = 4000
 """Rows of the sub-sample that a Hessian is taken over; twice the width where that is more."""
+
+SUB_SHARE = 2
+"""How many times fewer rows do for Hessians while the sub-sample is being solved."""
 
 SUB_STEPS = 6
 """Evaluations on the sub-sample from one set of Hessians."""
@@ -250,7 +253,7 @@ class _PathSolver:
         full = Examples(rows, labels, None, device)
         every = torch.arange(labels.shape[1], device=device)
         zero = torch.zeros(len(every), rows.width + 1, dtype=torch.float64, device=device)
-        _, gradient = evaluate(full, Problems(every, torch.zeros(len(every), dtype=torch.float64, device=device)), zero)
+        _, gradient = evaluate(sub, Problems(every, torch.zeros_like(zero[:, 0])), zero)
         scale = torch.linalg.vector_norm(gradient, dim=1).clamp_min(LEAST_SCALE)
         return _PathSolver(full, sub, sub_rows, scale, max(DRAWN, 2 * rows.width), tolerance, max_iter)
 
@@ -277,7 +280,7 @@ class _PathSolver:
         rest = torch.arange(len(problems), device=point.device)
         for _ in range(SUB_ROUNDS):
             part = problems[rest]
-            factors = preconditioners(self.sub_rows, self.sub, part, point[rest], self.n_drawn // 2)
+            factors = preconditioners(self.sub_rows, self.sub, part, point[rest], self.n_drawn // SUB_SHARE)
             found = minimise(_Objective(self.sub, part), point[rest], factors, goal[rest], SUB_STEPS)
             point[rest] = found.point
             rest = rest[found.gradient_norm > goal[rest]]

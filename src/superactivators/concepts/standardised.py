@@ -73,7 +73,7 @@ class StandardisedRows:
             else:
                 chosen = block[torch.from_numpy(np.flatnonzero(self._known[start : start + len(block)]))]
             if self._standardisation is not None:
-                chosen = (chosen - self._standardisation.centre) / self._standardisation.deviation
+                chosen = (chosen - self._standardisation.centre).div_(self._standardisation.deviation)
             yield begin, chosen
             begin += len(chosen)
 
