@@ -360,9 +360,18 @@ class FolderReader:
             raise StoreError(f"{self.folder / name}: is not JSON ({error}); make it again") from None
 
 
-def is_current(folder: Path, expected: Format, made_from: str) -> bool:
-    """Whether a whole folder of this format and fingerprint is already there."""
+def is_current(folder: Path, expected: Format, made_from: str, *, thorough: bool = True) -> bool:
+    """Whether a whole folder of this format and fingerprint is already there.
+
+    ``thorough`` also reads every file, so that a damaged folder is made again instead of being refused later.
+    """
     try:
-        return FolderReader(folder, expected).manifest.fingerprint == made_from
+        reader = FolderReader(folder, expected)
+        if reader.manifest.fingerprint != made_from:
+            return False
+        if thorough:
+            for name in reader.manifest.files:
+                reader.bytes(name)
     except StoreError:
         return False
+    return True

@@ -150,8 +150,8 @@ def test_rows_beyond_the_sub_sample_count(large):
         point = path.weights[0, concept] * X.std(0, dtype=np.float64)
         bias = path.bias[0, concept] + path.weights[0, concept] @ X.mean(0, dtype=np.float64)
         gradient = objective(np.append(point, bias), Z, Y[:, concept], 0.01)[1]
-        assert np.linalg.norm(gradient) <= 1.2e-5 * scale
-        assert path.gradient_norm[0, concept] == pytest.approx(np.linalg.norm(gradient) / scale, abs=1e-6)
+        assert np.linalg.norm(gradient) <= 1.1e-5 * scale
+        assert path.gradient_norm[0, concept] == pytest.approx(np.linalg.norm(gradient) / scale, rel=0.1, abs=1e-6)
 
 
 def test_solution_does_not_depend_on_the_seed(large):
@@ -164,10 +164,10 @@ def test_solution_does_not_depend_on_the_seed(large):
 def test_streamed_rows_give_the_separators_of_rows_in_memory(large):
     X, Y = large
     known = np.random.default_rng(2).random(len(X)) < 0.9
-    held = fit_separators(ArrayRows(X), sp.csr_matrix(Y), known, STRENGTHS)
+    held = fit(X, Y, known)
     source = IrregularRows(X)
     # No memory at all: streamed on every pass, and one concept at a time.
-    streamed = fit_separators(source, sp.csr_matrix(Y), known, STRENGTHS, memory=0)
+    streamed = fit_separators(source, sp.csr_matrix(Y), known, STRENGTHS, tolerance=1e-6, memory=0)
     assert source.reads > 5
     assert relative(streamed.weights, held.weights) < 1e-3
     np.testing.assert_allclose(streamed.loss, held.loss, atol=1e-6)
@@ -180,8 +180,8 @@ def test_number_formats(problem, kind):
     given = torch.tensor(X) if kind == "torch" else X.copy() if kind == "read-only" else X.astype(kind)
     if kind == "read-only":
         given.setflags(write=False)
-    path = fit_separators(ArrayRows(given), sp.csr_matrix(Y), everything_known(X), STRENGTHS)
-    np.testing.assert_allclose(path.weights, fit(X, Y, tolerance=1e-5).weights, rtol=1e-6)
+    path = fit(given, Y)
+    np.testing.assert_allclose(path.weights, fit(X, Y).weights, rtol=1e-6)
 
 
 def test_order_of_rows_and_concepts_does_not_matter(large):

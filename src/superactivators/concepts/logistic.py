@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, final
 
@@ -73,6 +73,7 @@ class Examples:
     labels: Any
     weights: Float[Tensor, " rows"] | None
     device: torch.device
+    _sorted: dict[tuple[int, int], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def class_weights(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
@@ -92,15 +93,23 @@ class Examples:
 
     def batches(self, n_problems: int) -> Iterator[tuple[Tensor, Any, Tensor | None]]:
         """Yield float32 rows (r, d), their labels as a CSC matrix and their weights, a few rows at a time."""
-        step = max(256, min(BLOCK_ROWS, MARGINS // max(1, n_problems)))
+        step = max(256, min(BLOCK_ROWS, MARGINS // n_problems))
         if self.device.type != "cpu":
-            step = max(BLOCK_ROWS, 2**28 // max(1, n_problems))
+            step = max(BLOCK_ROWS, 2**28 // n_problems)
+        # Powers of two, so that few different cuts of the labels come up while problems drop out.
+        step = 1 << (step.bit_length() - 1)
         for start, block in self.rows.blocks():
             for first in range(0, len(block), step):
                 part = block[first : first + step].to(self.device)
                 bounds = slice(start + first, start + first + len(part))
                 weights = None if self.weights is None else self.weights[bounds].to(self.device)
-                yield part, self.labels[bounds].tocsc(), weights
+                yield part, self._positives(bounds.start, bounds.stop), weights
+
+    def _positives(self, start: int, stop: int) -> Any:
+        """Labels of some rows, sorted by concept; they are asked for on every pass."""
+        if (start, stop) not in self._sorted:
+            self._sorted[start, stop] = self.labels[start:stop].tocsc()
+        return self._sorted[start, stop]
 
 
 def _entries(labels: Any, concept: Int[np.ndarray, " k"], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -188,7 +197,7 @@ def preconditioners(
     n_rows, width = rows.shape
     factors = torch.empty(len(problems), width + 1, width + 1, device=point.device)
     at_once = max(1, CURVATURE_VALUES // (min(n_drawn, n_rows) * width))
-    labels = examples.labels.tocsc()
+    labels = examples._positives(0, n_rows)
     positive, negative = (weight[problems.concept].float() for weight in examples.class_weights)
     for begin in range(0, len(problems), at_once):
         part = slice(begin, begin + at_once)

@@ -69,7 +69,8 @@ def centred_interval(
     """Percentile interval of resampled averages, moved so that their mean lies at the estimate, within given bounds.
 
     A resample of cal holds only 63 % of its samples, so the choice made on it is worse. Over many concepts this bias
-    adds up while the spread averages out, and the plain percentile interval of an average may lie below the truth (``benchmarks/interval_coverage.py``: 84 % coverage instead of 95 %; moved: 96 to 99 %).
+    adds up while the spread averages out, and the plain percentile interval of an average may lie below the truth
+    (``benchmarks/interval_coverage.py``: 84 % coverage instead of 95 %; moved: 96 to 99 %).
     """
     if not len(values):
         return float("nan"), float("nan")

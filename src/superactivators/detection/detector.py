@@ -18,9 +18,10 @@ from superactivators.concepts.bank import ConceptBank
 from superactivators.detection.card import render_card
 from superactivators.detection.metrics import DetectionMetrics
 from superactivators.detection.thresholds import Threshold, refuse_own_split
-from superactivators.errors import CalibrationError, ModelError, StoreError
+from superactivators.errors import CalibrationError, ModelError, StoreError, allowed
 from superactivators.ragged import segment_max
 from superactivators.states.states import States
+from superactivators.states.store import DTYPES
 
 FORMAT = Format("superactivators/detector", 1)
 
@@ -146,7 +147,7 @@ class Detector:
         n_tokens = len(next(iter(states.values())))
         result = np.empty((n_tokens, len(self.concepts)), dtype=np.float32)
         for bank in self.banks:
-            rounded = states[bank.site].to(getattr(torch, self.dtype))
+            rounded = states[bank.site].to(DTYPES[self.dtype])
             result[:, [column[name] for name in bank.concepts]] = bank.activations(rounded).numpy()
         return result
 
@@ -250,6 +251,8 @@ class Detector:
             detector = Detector(banks[0].kind, banks, thresholds, config["model"], config["dtype"], config["card"])
         except (KeyError, TypeError, IndexError, CalibrationError) as error:
             raise StoreError(f"{folder}: its content does not fit the format ({error}); make it again") from None
+        if detector.dtype not in DTYPES:
+            raise StoreError(f"{folder}: unknown dtype {detector.dtype!r}; {allowed(detector.dtype, DTYPES)}")
         if sorted(name for bank in banks for name in bank.concepts) != sorted(detector.concepts):
             raise StoreError(f"{folder}: vectors and thresholds name different concepts; make it again")
         return detector

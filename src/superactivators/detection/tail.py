@@ -24,7 +24,7 @@ def check_deltas(deltas: object) -> tuple[float, ...]:
         levels = tuple(sorted(float(delta) for delta in deltas))  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         levels = ()
-    if not levels or len(set(levels)) != len(levels) or not 0 < levels[0] <= levels[-1] < 1:
+    if not levels or len(set(levels)) != len(levels) or not all(0 < level < 1 for level in levels):
         raise StudyError(f"deltas must be distinct numbers between 0 and 1, at least one; got {deltas!r}")
     return levels
 

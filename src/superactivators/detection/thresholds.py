@@ -9,11 +9,17 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Float
 
-from superactivators.errors import CalibrationError
+from superactivators.data.dataset import SPLITS
+from superactivators.errors import CalibrationError, StudyError, allowed
 
 
 def refuse_own_split(fitted_on: str, judged_on: str, *, in_sample: bool) -> None:
-    """Raise ``CalibrationError`` if thresholds would be judged on their own split without being asked to."""
+    """Raise ``CalibrationError`` if thresholds would be judged on their own split without being asked to.
+
+    Splits are ``"train"``, ``"cal"``, ``"test"`` and ``"new"`` (samples of no split); others raise ``StudyError``.
+    """
+    if judged_on not in (*SPLITS, "new"):
+        raise StudyError(f"unknown split {judged_on!r}; {allowed(judged_on, SPLITS)}")
     if judged_on == fitted_on and not in_sample:
         raise CalibrationError(
             f"these thresholds were fitted on the {fitted_on} split, so metrics on it are flattering; "

@@ -30,6 +30,14 @@ _DTYPES = {
 }
 _WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _UNWANTED_FILES = ("*/*", "consolidated*", "*.fp16.safetensors", "*.bf16.safetensors", "*.onnx*")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -68,6 +76,8 @@ def torch_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise NotImplementedError("it holds no numbers")
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
@@ -125,6 +135,10 @@ def load_checkpoint(
     model = _load_model(folder, config, dtype).eval().to(device)
     loader = AutoTokenizer if kind == "text" else AutoImageProcessor
     what = "tokenizer" if kind == "text" else "image processor"
+    if kind == "text" and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{folder}: no tokenizer here (tokenizer.json is missing); save the model's tokenizer into the folder"
+        )
     if kind == "image" and not any((folder / file).is_file() for file in _PROCESSOR_FILES):
         raise ModelError(
             f"{folder}: no preprocessor_config.json, so it is not known how images are prepared; "
@@ -142,11 +156,17 @@ def find_folder(name: str | Path, *, revision: str | None = None, local_files_on
     ModelError
         If there is no such folder, or the hub cannot be reached and holds no cached copy.
     """
-    given = Path(name).expanduser()
-    if given.is_dir():
-        return given
     text = str(name)
-    if given.is_file():
+    try:
+        given = Path(name).expanduser()
+        if given.is_dir():
+            return given
+        is_file = given.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{text[:80]}: is no path that can be looked up ({error}); give a folder or a hub id"
+        ) from None
+    if is_file:
         raise ModelError(f"{text}: is a file; give the folder that holds config.json and model.safetensors")
     looks_like_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", text) is not None
     if isinstance(name, Path) or not looks_like_hub_id or (given.parent.is_dir() and given.parent != Path()):

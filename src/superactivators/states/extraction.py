@@ -170,7 +170,7 @@ def extract(
     """
     folder = Path(out)
     plan = plan_extraction(backbone, dataset, layers, dtype=dtype, batch_tokens=batch_tokens, shard_bytes=shard_bytes)
-    if not is_current(folder, FORMAT, plan.fingerprint):
+    if not is_current(folder, FORMAT, plan.fingerprint, thorough=False):
         _fill(backbone, dataset, plan, folder, progress)
     store = StateStore(folder)
     made_from = labels_fingerprint(dataset, plan.fingerprint, text_rule, patch_rule)

@@ -231,7 +231,7 @@ def _label_text(
     hit = filled[shared_end] > filled[shared_start]
     matrix = _pairs_to_csr(token[hit], spans[which[hit], 2], (encoding.n_tokens, len(dataset.concepts)))
 
-    placed = np.array([not ((t.labels or frozenset()) - {s.concept for s in t.spans}) for t in texts])
+    placed = np.array([not ((t.labels or frozenset()) & column.keys() - {s.concept for s in t.spans}) for t in texts])
     return matrix, placed[segment_ids(encoding.offsets)]
 
 

@@ -251,6 +251,7 @@ def render_again(folder: str | Path) -> Path:
     try:
         made_from, concepts = summary["data"]["fingerprint"], list(summary["concepts"])
         about = {name: summary[name] for name in ABOUT}
+        about["seconds"] = {name: value for name, value in summary["seconds"].items() if name != "report"}
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path / SUMMARY}: lacks a needed entry ({error}); run the study again") from None
     if dataset.fingerprint != made_from:
