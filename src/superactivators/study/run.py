@@ -387,7 +387,7 @@ def _save_report(
     if not again and is_current(folder / "report", REPORT, made_from):
         return
     inputs = ReportInputs(
-        title=f"{dataset.name} · {about['model']['name']}",
+        title=f"{dataset.name} · {Path(about['model']['name']).name}",
         dataset=dataset,
         labels=states.labels,
         encoding=_encoding(states),
