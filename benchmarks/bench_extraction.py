@@ -10,13 +10,17 @@ Prints one JSON line: seconds of each round, and the median ratio.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 import superactivators as sa
+from superactivators.states.extraction import plan_extraction
 
 
 def main() -> None:
@@ -29,13 +33,16 @@ def main() -> None:
     dataset = sa.load_dataset(options.data)
     dataset = dataset.subset(range(0, len(dataset), max(1, len(dataset) // options.samples)))
     backbone = sa.Backbone.from_pretrained(options.model)
-    encoding = backbone.encode(dataset.samples)
+    layout = plan_extraction(backbone, dataset).layout
+    encoding = layout.encoding
     backbone.forward_plain(dataset.samples[:20], backbone.encode(dataset.samples[:20]))
     plain, whole = [], []
     for number in range(options.rounds):
         start = time.perf_counter()
-        # The plain pass forms the batches of each shard anew, as extraction does, so only hooks and the store differ.
-        backbone.forward_plain(dataset.samples, encoding)
+        # Shard by shard, as extraction does, so that the batches are the same and only hooks and the store differ.
+        for begin, stop in itertools.pairwise(layout.shards.tolist()):
+            rows = np.arange(begin, stop)
+            backbone.forward_plain(dataset.samples[begin:stop], encoding.subset(rows))
         middle = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             sa.extract(backbone, dataset, out=Path(folder) / "states")

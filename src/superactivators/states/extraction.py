@@ -32,7 +32,7 @@ from superactivators.states.store import (
 )
 
 LABELS = "labels"
-SHARD_BYTES = 96 * 2**20
+SHARD_BYTES = 48 * 2**20
 """Bytes of all sites of one shard: what is held while a shard is filled; one more may wait to be written."""
 
 BATCH_TOKENS = 4096

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import final
 
 
@@ -37,6 +38,7 @@ class Clock:
         try:
             yield
         finally:
+            _give_back_memory()
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
@@ -44,3 +46,9 @@ def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system; glibc would keep it, and the next stage could not reuse all of it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
