@@ -26,7 +26,8 @@ from superactivators.detection.results import DetectionResult
 from superactivators.detection.tail import DELTAS, PAPER_DELTAS
 from superactivators.errors import CalibrationError, StudyError
 from superactivators.models.backbone import Backbone
-from superactivators.scores.activations import SiteScores, score_samples, score_tokens
+from superactivators.scores.activations import score_samples, score_tokens
+from superactivators.scores.site_scores import SiteScores
 from superactivators.states.extraction import extract
 from superactivators.states.states import States
 

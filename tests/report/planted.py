@@ -12,8 +12,9 @@ from superactivators.detection.evaluation import evaluate_detection
 from superactivators.models.encoding import Encoding
 from superactivators.ragged import offsets_of, segment_ids
 from superactivators.report.inputs import ReportInputs
-from superactivators.scores.activations import POOLS, WHOLE, SiteScores
+from superactivators.scores.activations import POOLS
 from superactivators.scores.pooling import pools
+from superactivators.scores.site_scores import WHOLE, SiteScores
 from superactivators.states.labels import Labels, label
 from superactivators.states.states import Level
 

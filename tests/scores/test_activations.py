@@ -11,7 +11,8 @@ import torch
 from detection.worlds import World, world
 from superactivators.concepts.bank import ConceptBank
 from superactivators.errors import StoreError, StudyError
-from superactivators.scores.activations import POOLS, WHOLE, SiteScores, score_samples, score_tokens
+from superactivators.scores.activations import POOLS, score_samples, score_tokens
+from superactivators.scores.site_scores import WHOLE, SiteScores
 from superactivators.states import arrays
 from superactivators.states.scaling import Scaling
 

@@ -15,7 +15,7 @@ from superactivators.detection.selection import Calibration
 from superactivators.detection.tail import DELTAS, Tail, check_deltas
 from superactivators.errors import CalibrationError, StudyError
 from superactivators.ragged import segment_ids
-from superactivators.scores.activations import SiteScores
+from superactivators.scores.site_scores import SiteScores
 from superactivators.states.labels import Labels
 from superactivators.states.states import Level
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from superactivators.registry import Registry
-from superactivators.scores.activations import WHOLE
+from superactivators.scores.site_scores import WHOLE
 from superactivators.states.states import Level
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from superactivators.data.dataset import SPLITS
 from superactivators.errors import CalibrationError, StudyError, allowed
+
+Evidence: TypeAlias = Literal["sample", "segment"]
+"""Where the tokens that reach a threshold must lie."""
 
 
 def refuse_own_split(fitted_on: str, judged_on: str, *, in_sample: bool) -> None:
@@ -51,6 +54,12 @@ class Threshold:
         95 % interval of the value, by resampling the split's samples; NaN where none was computed.
     split : str
         Split it was fitted on.
+    unit : int or None
+        Cluster or latent whose vector it is, for kinds that are matched to concepts.
+    min_tokens : int
+        Tokens that must reach the value.
+    within : str
+        ``"sample"``: anywhere in it; ``"segment"``: in one sentence, or connected on the patch grid.
     """
 
     value: float
@@ -63,6 +72,9 @@ class Threshold:
     low: float = float("nan")
     high: float = float("nan")
     split: str = "cal"
+    unit: int | None = None
+    min_tokens: int = 1
+    within: Evidence = "sample"
 
     def __post_init__(self) -> None:
         if np.isnan(self.value):

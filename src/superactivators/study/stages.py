@@ -18,8 +18,9 @@ from superactivators.detection.results import DetectionResult
 from superactivators.detection.tail import DELTAS, check_deltas
 from superactivators.detection.thresholds import Threshold
 from superactivators.errors import StudyError
-from superactivators.scores.activations import FORMAT as SCORES
-from superactivators.scores.activations import POOLS, SiteScores, score_samples, score_tokens
+from superactivators.scores.activations import POOLS, score_samples, score_tokens
+from superactivators.scores.site_scores import FORMAT as SCORES
+from superactivators.scores.site_scores import SiteScores
 from superactivators.states.states import Level, States
 from superactivators.study.clock import Clock
 
