@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superactivators.errors import DataError
+from superactivators import ragged
+from superactivators.errors import DataError, StudyError
 from superactivators.ragged import (
     check_offsets,
     cut_into_runs,
@@ -17,8 +20,11 @@ from superactivators.ragged import (
     rows_of,
     segment_any,
     segment_ids,
+    segment_kth,
     segment_max,
     segment_mean,
+    segment_top_mean,
+    segment_top_share_mean,
 )
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
@@ -95,6 +101,101 @@ def test_mean_is_summed_in_double_precision() -> None:
     values[0] = 3e4
     exact = values.astype(np.float64).mean()
     assert segment_mean(values, np.array([0, len(values)]))[0, 0] == np.float32(exact)
+
+
+# ------------------------------------------------------------------ order statistics
+
+
+def highest(part: np.ndarray, column: int) -> list[float]:
+    return sorted((float(value) for value in part[:, column]), reverse=True)
+
+
+@quick
+@given(
+    st.one_of(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 40).map(lambda n: [n] * 7)),
+    st.integers(0, 5),
+    st.integers(1, 9),
+    st.sampled_from([0.05, 0.1, 0.3, 0.5, 1.0]),
+    st.sampled_from([1, 60, 2**22]),
+)
+def test_order_statistics_equal_loops(lengths: list[int], seed: int, k: int, share: float, padded: int) -> None:
+    values, offsets, parts = rows_with(lengths, seed)
+    values[:] = np.round(values, 1)  # ties
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ragged, "PADDED", padded)
+        kth = segment_kth(values, offsets, k)
+        top, shared = segment_top_mean(values, offsets, k), segment_top_share_mean(values, offsets, share)
+    for found in (kth, top, shared):
+        assert found.shape == (len(lengths), 3)
+        assert found.dtype == np.float32
+    for number, part in enumerate(parts):
+        n = len(part)
+        kept = math.ceil(share * n - 1e-9)
+        for c in range(3):
+            ordered = highest(part, c)
+            assert kth[number, c] == (ordered[k - 1] if n >= k else -math.inf)
+            few = ordered[:k]
+            assert top[number, c] == (np.float32(math.fsum(few) / len(few)) if n else -math.inf)
+            assert shared[number, c] == (np.float32(math.fsum(ordered[:kept]) / kept) if n else -math.inf)
+
+
+def test_order_statistics_do_not_depend_on_the_other_samples() -> None:
+    """A sample alone, in a reordered set, and among samples of its own length only: bit for bit the same."""
+    random = np.random.default_rng(0)
+    lengths = np.concatenate([random.integers(1, 90, size=30), np.full(10, 50)])
+    values, offsets, parts = rows_with(lengths.tolist(), 1, columns=5)
+    order = random.permutation(len(lengths))
+    turned, turned_offsets = np.concatenate([parts[i] for i in order]), offsets_of(lengths[order])
+    for reduce, by in ((segment_kth, 4), (segment_top_mean, 4), (segment_top_share_mean, 0.1)):
+        usual = reduce(values, offsets, by)
+        np.testing.assert_array_equal(reduce(turned, turned_offsets, by), usual[order])
+        alone = [reduce(part, np.array([0, len(part)]), by)[0] for part in parts]
+        np.testing.assert_array_equal(np.array(alone), usual)
+        alike = np.concatenate(parts[30:])
+        np.testing.assert_array_equal(reduce(alike, np.arange(11) * 50, by), usual[30:])
+
+
+def test_shares_of_a_sample_are_whole_where_arithmetic_says_so() -> None:
+    """0.1 * 30 is 3.0000000000000004 in floating point, but a tenth of 30 rows are 3 rows."""
+    values = np.arange(30, dtype=np.float32)[:, None]
+    assert segment_top_share_mean(values, np.array([0, 30]), 0.1)[0, 0] == 28
+    assert segment_top_share_mean(values[:29], np.array([0, 29]), 0.1)[0, 0] == 27
+    assert segment_top_share_mean(values[:1], np.array([0, 1]), 0.1)[0, 0] == 0
+
+
+def test_means_of_the_highest_are_summed_in_double_precision() -> None:
+    values = np.full((100_001, 1), 0.1, dtype=np.float32)
+    values[0] = 3e4
+    exact = np.float32(values.astype(np.float64).mean())
+    bounds = np.array([0, len(values)])
+    assert segment_top_mean(values, bounds, 200_000)[0, 0] == exact
+    assert segment_top_share_mean(values, bounds, 1.0)[0, 0] == exact
+
+
+def test_order_statistics_leave_their_input_alone() -> None:
+    values, offsets, _ = rows_with([5, 5, 5], 3)
+    before = values.copy()
+    for reduce, by in ((segment_kth, 2), (segment_top_mean, 2), (segment_top_mean, 5), (segment_top_share_mean, 0.4)):
+        reduce(values, offsets, by)
+        np.testing.assert_array_equal(values, before)
+
+
+def test_order_statistics_of_nothing() -> None:
+    nothing = np.empty((0, 3), dtype=np.float32)
+    assert segment_kth(nothing, np.array([0]), 2).shape == (0, 3)
+    assert (segment_top_mean(nothing, np.array([0, 0]), 2) == -np.inf).all()
+    assert segment_top_share_mean(np.ones((4, 0), np.float32), np.array([0, 1, 4]), 0.1).shape == (2, 0)
+
+
+def test_impossible_order_statistics_are_refused() -> None:
+    values, offsets, _ = rows_with([3, 2], 0)
+    with pytest.raises(StudyError, match="k of at least 1; got 0"):
+        segment_kth(values, offsets, 0)
+    with pytest.raises(StudyError, match="k of at least 1; got -1"):
+        segment_top_mean(values, offsets, -1)
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(StudyError, match="above 0 and at most 1"):
+            segment_top_share_mean(values, offsets, share)
 
 
 @quick

@@ -1,17 +1,26 @@
 """Ragged rows: the tokens of all samples laid end to end, with ``offsets`` telling where each sample begins.
 
 ``offsets`` has ``n + 1`` entries; sample ``i`` owns the rows ``offsets[i]:offsets[i + 1]`` (the CSR convention).
-Nothing is padded. Every function is a segment reduction without a Python loop over samples or tokens.
+Nothing is padded, except that order statistics work on runs of samples of similar length. Every function is a segment
+reduction without a Python loop over samples or tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from superactivators.errors import DataError
+from superactivators.errors import DataError, StudyError
+
+PADDED = 2**22
+"""Most numbers in a block of padded samples (a longer sample is a block of its own)."""
+
+SNAP = 1e-6
+"""Shares of a sample this close above a whole number of rows count as that number: .1 of 30 rows are 3."""
 
 
 def check_offsets(offsets: Int[np.ndarray, " n_plus_1"], n_rows: int) -> Int[np.ndarray, " n_plus_1"]:
@@ -89,6 +98,125 @@ def segment_mean(
     sums = _reduce(np.add, values.astype(np.float64), offsets, 0.0)
     means = np.divide(sums, lengths, out=np.full_like(sums, -np.inf), where=lengths > 0)
     return np.asarray(means, dtype=values.dtype)
+
+
+def _padded(
+    values: Float[np.ndarray, "rows c"], offsets: Int[np.ndarray, " n_plus_1"], samples: Int[np.ndarray, " k"]
+) -> Iterator[tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m longest c"]]]:
+    """Yield the given samples (all with rows) in blocks of similar length, filled up with minus infinity."""
+    lengths, columns = np.diff(offsets)[samples], max(1, values.shape[1])
+    if len(samples) == len(offsets) - 1 and len(set(lengths.tolist())) == 1:
+        longest = int(lengths[0])
+        whole, step = values.reshape(-1, longest, values.shape[1]), max(1, PADDED // (longest * columns))
+        for start in range(0, len(samples), step):
+            yield samples[start : start + step], whole[start : start + step]
+        return
+    order = np.argsort(lengths, kind="stable")
+    # Lengths within a block differ by less than a factor of the square root of two.
+    classes = np.floor(2 * np.log2(lengths[order]))
+    bounds = np.concatenate([[0], np.flatnonzero(np.diff(classes)) + 1, [len(order)]]).tolist() if len(order) else [0]
+    for begin, end in itertools.pairwise(bounds):
+        longest = int(lengths[order[end - 1]])
+        step = max(1, PADDED // (longest * columns))
+        for start in range(begin, end, step):
+            chosen = order[start : min(start + step, end)]
+            places = np.arange(longest)
+            held = places < lengths[chosen, None]
+            block = values[np.where(held, offsets[samples[chosen], None] + places, 0)]
+            block[~held] = -np.inf
+            yield samples[chosen], block
+
+
+def segment_kth(
+    values: Float[np.ndarray, "rows c"], offsets: Int[np.ndarray, " n_plus_1"], k: int
+) -> Float[np.ndarray, "n c"]:
+    """Give the k-th highest of each sample's rows; minus infinity for a sample with fewer rows.
+
+    Parameters
+    ----------
+    values : float array of shape (rows, columns)
+    offsets : int array of shape (samples + 1,)
+    k : int
+        1 is the maximum. Equal values count one by one.
+
+    Returns
+    -------
+    float array of shape (samples, columns)
+        At least ``k`` rows of a sample reach a threshold exactly if this value does.
+
+    Raises
+    ------
+    StudyError
+        If ``k`` is less than 1.
+    """
+    if k < 1:
+        raise StudyError(f"the k-th highest row needs k of at least 1; got {k}")
+    if k == 1:
+        return segment_max(values, offsets)
+    result = np.full((len(offsets) - 1, values.shape[1]), -np.inf, dtype=values.dtype)
+    for chosen, block in _padded(values, offsets, np.flatnonzero(np.diff(offsets) >= k)):
+        place = block.shape[1] - k
+        result[chosen] = np.partition(block, place, axis=1)[:, place]
+    return result
+
+
+def _segment_top(
+    values: Float[np.ndarray, "rows c"], offsets: Int[np.ndarray, " n_plus_1"], kept: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n c"]:
+    """Mean of the ``kept`` highest rows of each sample, summed in float64 from the highest down."""
+    result = np.full((len(offsets) - 1, values.shape[1]), -np.inf, dtype=values.dtype)
+    for chosen, block in _padded(values, offsets, np.flatnonzero(np.diff(offsets))):
+        numbers = kept[chosen]
+        rest = block.shape[1] - int(numbers.max())
+        highest = np.partition(block, rest, axis=1)[:, rest:] if rest else block
+        sums = np.cumsum(np.sort(highest, axis=1)[:, ::-1], axis=1, dtype=np.float64)
+        result[chosen] = sums[np.arange(len(chosen)), numbers - 1] / numbers[:, None]
+    return result
+
+
+def segment_top_mean(
+    values: Float[np.ndarray, "rows c"], offsets: Int[np.ndarray, " n_plus_1"], k: int
+) -> Float[np.ndarray, "n c"]:
+    """Mean of the k highest of each sample's rows, or of all if there are fewer; minus infinity without rows.
+
+    Parameters
+    ----------
+    values : float array of shape (rows, columns)
+    offsets : int array of shape (samples + 1,)
+    k : int
+        At least 1, else ``StudyError``.
+
+    Returns
+    -------
+    float array of shape (samples, columns)
+        Summed in float64.
+    """
+    if k < 1:
+        raise StudyError(f"a mean of the k highest rows needs k of at least 1; got {k}")
+    return _segment_top(values, offsets, np.minimum(np.diff(offsets), k))
+
+
+def segment_top_share_mean(
+    values: Float[np.ndarray, "rows c"], offsets: Int[np.ndarray, " n_plus_1"], share: float
+) -> Float[np.ndarray, "n c"]:
+    """Mean of the highest ``ceil(share * rows)`` of each sample's rows; minus infinity without rows.
+
+    Parameters
+    ----------
+    values : float array of shape (rows, columns)
+    offsets : int array of shape (samples + 1,)
+    share : float
+        In (0, 1], else ``StudyError``. A product within 1e-6 above a whole number counts as that number.
+
+    Returns
+    -------
+    float array of shape (samples, columns)
+        Summed in float64.
+    """
+    if not 0 < share <= 1:
+        raise StudyError(f"a share of rows must be above 0 and at most 1; got {share}")
+    lengths = np.diff(offsets)
+    return _segment_top(values, offsets, np.maximum(np.ceil(share * lengths - SNAP), 1).astype(np.int64))
 
 
 def segment_any(values: Bool[np.ndarray, "rows c"], offsets: Int[np.ndarray, " n_plus_1"]) -> Bool[np.ndarray, "n c"]:

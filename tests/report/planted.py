@@ -13,7 +13,7 @@ from superactivators.models.encoding import Encoding
 from superactivators.ragged import offsets_of, segment_ids
 from superactivators.report.inputs import ReportInputs
 from superactivators.scores.activations import POOLS
-from superactivators.scores.pooling import pools
+from superactivators.scores.pooling import PoolBlock, pools
 from superactivators.scores.site_scores import WHOLE, SiteScores
 from superactivators.states.labels import Labels, label
 from superactivators.states.states import Level
@@ -124,7 +124,7 @@ class PlantedScores:
         strength = (0.4 + 0.5 * depth) * (1.2 if kind == "linear" else 0.8)
         boost = strength * random.gamma(1.0, 1.6, size=tokens.shape) * tokens
         scores = (random.normal(size=tokens.shape) + boost).astype(np.float32)
-        pooled = {name: pools[name](scores, labels.offsets, labels.ids, 0) for name in POOLS}
+        pooled = {name: pools[name](PoolBlock(scores, labels.offsets, labels.ids)) for name in POOLS}
         kept = labels.splits != "train"
         rows = kept[segment_ids(labels.offsets)]
         return SiteScores(kind, level, site, pooled, np.flatnonzero(kept), scores[rows])

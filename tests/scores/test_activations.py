@@ -12,6 +12,7 @@ from detection.worlds import World, world
 from superactivators.concepts.bank import ConceptBank
 from superactivators.errors import StoreError, StudyError
 from superactivators.scores.activations import POOLS, score_samples, score_tokens
+from superactivators.scores.layout import Layout
 from superactivators.scores.site_scores import WHOLE, SiteScores
 from superactivators.states import arrays
 from superactivators.states.scaling import Scaling
@@ -92,6 +93,43 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
         for name in POOLS:
             np.testing.assert_allclose(one.pooled[name], other.pooled[name], atol=1e-6, err_msg=name)
         np.testing.assert_array_equal(one.samples, other.samples)
+
+
+@pytest.mark.parametrize("block", [1, 7, 50])
+def test_segments_keep_their_place_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = world(1)
+    states, against = data.states(), bank("logit")
+    numbers = np.random.default_rng(0).random(data.offsets[-1]) < 0.4
+    layout = Layout(states.offsets, sentences=np.cumsum(numbers).astype(np.int32))
+    (usual,) = score_tokens(states, [against], poolings=("kth", "segment", "max"), layout=layout, min_tokens=2)
+    tokens = slow(data.values[SITE], against)
+    for i in range(data.n):
+        own = range(data.offsets[i], data.offsets[i + 1])
+        for c in range(3):
+            ordered = sorted((tokens[t, c] for t in own), reverse=True)
+            assert usual.pooled["kth"][i, c] == pytest.approx(ordered[1] if len(ordered) > 1 else -np.inf, abs=2e-6)
+            pairs = [
+                min(tokens[s, c], tokens[t, c])
+                for s in own
+                for t in own
+                if s < t and layout.sentences[s] == layout.sentences[t]  # type: ignore[index]
+            ]
+            assert usual.pooled["segment"][i, c] == pytest.approx(max(pairs, default=-np.inf), abs=2e-6)
+    monkeypatch.setattr(arrays, "BLOCK", block)
+    (again,) = score_tokens(states, [against], poolings=("kth", "segment", "max"), layout=layout, min_tokens=2)
+    for name in again.pooled:
+        np.testing.assert_allclose(again.pooled[name], usual.pooled[name], atol=1e-6, err_msg=name)
+
+
+def test_wrong_layouts_and_numbers_of_tokens_are_refused() -> None:
+    states, against = world(1, per_split=4).states(), bank()
+    with pytest.raises(StudyError, match="min_tokens must be a whole number of at least 1; got 0"):
+        score_tokens(states, [against], min_tokens=0)
+    with pytest.raises(StudyError, match="got no layout"):
+        score_tokens(states, [against], poolings=["segment"])
+    other = Layout(np.array([0, 2]), sentences=np.zeros(2, dtype=np.int32))
+    with pytest.raises(StudyError, match=r"layout is of 1 samples with 2 tokens, but the states are of 12"):
+        score_tokens(states, [against], layout=other)
 
 
 def test_banks_scored_together_equal_banks_scored_alone() -> None:

@@ -10,7 +10,8 @@ import torch
 from superactivators.concepts.bank import ConceptBank
 from superactivators.errors import StudyError
 from superactivators.ragged import rows_of
-from superactivators.scores.pooling import pools
+from superactivators.scores.layout import Layout
+from superactivators.scores.pooling import MIN_TOKENS, PoolBlock, pools
 from superactivators.scores.site_scores import WHOLE, SiteScores
 from superactivators.states.scaling import Scaling
 from superactivators.states.states import States
@@ -19,7 +20,13 @@ POOLS = ("max", "mean", "last", "random")
 
 
 def score_tokens(
-    states: States, banks: Sequence[ConceptBank], *, poolings: Sequence[str] = POOLS, seed: int = 0
+    states: States,
+    banks: Sequence[ConceptBank],
+    *,
+    poolings: Sequence[str] = POOLS,
+    seed: int = 0,
+    layout: Layout | None = None,
+    min_tokens: int = MIN_TOKENS,
 ) -> list[SiteScores]:
     """Score all tokens of one site against several banks, one block of states at a time.
 
@@ -32,6 +39,10 @@ def score_tokens(
         Names in `superactivators.scores.pooling.pools`.
     seed : int
         For poolings that draw at random.
+    layout : Layout, optional
+        Of all samples of the states; the pooling ``segment`` needs it.
+    min_tokens : int
+        Tokens that the poolings ``kth`` and ``segment`` ask for.
 
     Returns
     -------
@@ -41,8 +52,16 @@ def score_tokens(
     Raises
     ------
     StudyError
-        If the banks are of several sites or scalings, or of sample states.
+        If the banks are of several sites or scalings, or of sample states; if ``min_tokens`` is less than 1; or if
+        the layout is missing where it is needed, or is of other samples.
     """
+    if min_tokens < 1:
+        raise StudyError(f"min_tokens must be a whole number of at least 1; got {min_tokens!r}")
+    if layout is not None and not np.array_equal(layout.offsets, states.offsets):
+        raise StudyError(
+            f"the layout is of {len(layout.offsets) - 1} samples with {layout.offsets[-1]} tokens, but the states are "
+            f"of {len(states.offsets) - 1} with {states.offsets[-1]}; make it from the encoding of the same samples"
+        )
     sites = {bank.site for bank in banks}
     if len(sites) != 1 or any(bank.level != "token" for bank in banks):
         raise StudyError("score_tokens needs token banks of one site")
@@ -60,10 +79,12 @@ def score_tokens(
         ids = states.labels.ids[begin:end]
         keep = rows_of(offsets, np.flatnonzero(kept[begin:end]))
         scaled = scaling.apply(block)
+        held = None if layout is None else layout.block(begin, end)
         for bank, into, part in zip(banks, pooled, parts, strict=True):
             activations = bank.score(scaled).numpy()
             for name in poolings:
-                into[name][begin:end] = pools[name](activations, offsets, ids, seed)
+                given = PoolBlock(activations, offsets, ids, seed, held, min_tokens)
+                into[name][begin:end] = pools[name](given)
             part.append(activations[keep])
     samples = np.flatnonzero(kept)
     return [
