@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.stats import binomtest
 
+from detection import oracle
 from detection.worlds import World, world
 from superactivators.artefacts import Manifest, write_bytes
 from superactivators.concepts.bank import ConceptBank
@@ -19,9 +25,11 @@ from superactivators.detection.detector import FORMAT, Detector
 from superactivators.detection.evaluation import evaluate_detection
 from superactivators.detection.results import DetectionResult
 from superactivators.detection.superactivators import SuperActivatorDetector
+from superactivators.detection.tail import DELTAS
 from superactivators.detection.thresholds import Threshold
-from superactivators.errors import CalibrationError, DataError, ModelError, StoreError
+from superactivators.errors import CalibrationError, DataError, ModelError, StoreError, StudyError
 from superactivators.scores.activations import score_tokens
+from superactivators.scores.layout import Layout
 from superactivators.states import arrays
 
 CARD = {"data": "planted", "test": {"concept 0": {"prevalence": 0.25, "f1": 0.5, "n": 36}}}
@@ -85,7 +93,8 @@ def test_it_judges_as_the_study_did(detector: Detector, result: DetectionResult,
         assert [row["concept"] for row in table] == data.concepts
         for row, expected in zip(table, study, strict=True):
             assert row["in_sample"] == (split != "test")
-            for name in set(row) - {"in_sample"}:
+            assert (row["min_tokens"], row["within"]) == (1, "sample")
+            for name in set(row) - {"in_sample", "min_tokens", "within"}:
                 assert row[name] == pytest.approx(expected[name], abs=1e-9), (split, name)
 
 
@@ -189,7 +198,229 @@ def test_calibrating_needs_labelled_tokens_of_every_concept(banks: list[ConceptB
         SuperActivatorDetector([]).calibrate(bare.states())
 
 
+# ------------------------------------------------------------------ evidence of several tokens
+
+
+def layout_of(data: World, seed: int = 0) -> Layout:
+    """Sentences of random lengths."""
+    random = np.random.default_rng(seed)
+    numbers = [np.cumsum(random.random(b - a) < 0.3) for a, b in itertools.pairwise(data.offsets)]
+    return Layout(data.offsets.astype(np.int64), sentences=np.concatenate(numbers).astype(np.int32))
+
+
+def evidence_of(own: list[float], sentences: list[int], wanted: int, within: str) -> float:
+    """Highest activation that enough tokens of the sample, or of one sentence, reach."""
+    best = -math.inf
+    for value in own:
+        for sentence in set(sentences):
+            held = [a for a, s in zip(own, sentences, strict=True) if within == "sample" or s == sentence]
+            if sum(a >= value for a in held) >= wanted:
+                best = max(best, value)
+    return best
+
+
+@pytest.fixture(scope="module")
+def activations(data: World, banks: list[ConceptBank]) -> list[np.ndarray]:
+    return [bank.activations(torch.from_numpy(data.values[bank.site])).numpy() for bank in banks]
+
+
+def pooled_slowly(data: World, activations: np.ndarray, layout: Layout, wanted: int, within: str) -> np.ndarray:
+    assert layout.sentences is not None
+    return np.array(
+        [
+            [
+                evidence_of(activations[a:b, c].tolist(), layout.sentences[a:b].tolist(), wanted, within)
+                for c in range(activations.shape[1])
+            ]
+            for a, b in itertools.pairwise(data.offsets.tolist())
+        ]
+    )
+
+
+@pytest.mark.parametrize("within", ["sample", "segment"])
+@pytest.mark.parametrize("max_fpr", [None, 0.35])
+def test_number_of_tokens_level_and_layer_are_chosen_together(
+    data: World, banks: list[ConceptBank], activations: list[np.ndarray], within: str, max_fpr: float | None
+) -> None:
+    layout, numbers, cal = layout_of(data), (2, 1, 3), data.in_split("cal")
+    fitted = SuperActivatorDetector(
+        banks,
+        min_tokens=numbers,
+        within=within,  # type: ignore[arg-type]
+        layout=layout,
+        max_fpr=max_fpr,
+    ).calibrate(data.states())
+    candidates = {}
+    for layer in range(len(banks)):
+        tail = oracle.token_tail(activations, data.token_labels, data.offsets)
+        for wanted in numbers:
+            pooled = pooled_slowly(data, activations[layer], layout, wanted, within)
+            for c in range(3):
+                truth = [bool(data.sample_labels[i, c]) for i in cal]
+                for level, delta in enumerate(DELTAS):
+                    value = oracle.quantile(tail(layer, c, cal), delta)
+                    fires = [pooled[i, c] >= value for i in cal]
+                    alarms = sum(f and not t for f, t in zip(fires, truth, strict=True))
+                    negatives = len(truth) - sum(truth)
+                    upper = binomtest(alarms, negatives).proportion_ci(0.9, "exact").high
+                    if max_fpr is None or upper <= max_fpr:
+                        # the best F1; of equals the fewest tokens, the smallest level, the shallowest layer
+                        rank = (-oracle.f1(truth, fires), wanted, level, layer)
+                        candidates.setdefault(c, []).append((*rank, value, alarms, negatives))
+    for c, threshold in enumerate(fitted.thresholds):
+        _, wanted, level, layer, value, alarms, negatives = min(candidates[c])
+        assert (threshold.min_tokens, threshold.within) == (wanted, within)
+        assert (threshold.delta, threshold.site) == (DELTAS[level], banks[layer].site)
+        assert threshold.value == pytest.approx(value, abs=1e-12)
+        assert fitted.card["cal"][threshold.concept] == {"false_positives": alarms, "negatives": negatives}
+    assert fitted.card.get("max_fpr") == max_fpr
+
+
+def with_evidence_of(detector: Detector, numbers: tuple[int, ...], within: str) -> Detector:
+    thresholds = [
+        replace(threshold, min_tokens=wanted, within=within, value=threshold.value - 0.4)
+        for threshold, wanted in zip(detector.thresholds, numbers, strict=True)
+    ]
+    return replace(detector, thresholds=tuple(thresholds))
+
+
+@pytest.mark.parametrize("within", ["sample", "segment"])
+def test_findings_need_as_many_tokens_as_their_threshold_says(detector: Detector, data: World, within: str) -> None:
+    asked, layout, present = with_evidence_of(detector, (1, 2, 3), within), layout_of(data), 0
+    assert asked.needs_layout == (within == "segment")
+    for i in range(data.n):
+        rows = slice(int(data.offsets[i]), int(data.offsets[i + 1]))
+        found = asked.activations(raw(data, asked.sites, rows))
+        assert layout.sentences is not None
+        sentences = layout.sentences[rows].tolist()
+        for c, finding in enumerate(asked.findings(found, layout.block(i, i + 1))):
+            own, threshold = [float(value) for value in found[:, c]], asked.thresholds[c]
+            wanted = threshold.min_tokens
+            assert (finding.min_tokens, finding.within) == (wanted, within)
+            assert finding.score == evidence_of(own, sentences, wanted, within)
+            passing = [t for t, value in enumerate(own) if value >= threshold.value]
+            groups = {s if within == "segment" else 0: [] for s in sentences}
+            for t in passing:
+                groups[sentences[t] if within == "segment" else 0].append(t)
+            expected = sorted(t for group in groups.values() if len(group) >= wanted for t in group)
+            assert finding.fired.tolist() == expected
+            assert finding.present == bool(expected)
+            present += finding.present and wanted > 1
+    assert present > 10, "or this tests less than it should"
+
+
+@pytest.mark.parametrize("within", ["sample", "segment"])
+@pytest.mark.parametrize("block", [5, 4096])
+def test_the_judgement_is_that_of_the_findings(
+    detector: Detector, data: World, within: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, layout = with_evidence_of(detector, (1, 2, 3), within), layout_of(data)
+    monkeypatch.setattr(arrays, "BLOCK", block)
+    table = asked.evaluate(data.states(), layout=layout).to_pylist()
+    tp, fp = np.zeros(3, dtype=int), np.zeros(3, dtype=int)
+    for i in data.in_split("test"):
+        rows = slice(int(data.offsets[i]), int(data.offsets[i + 1]))
+        found = asked.findings(asked.activations(raw(data, asked.sites, rows)), layout.block(i, i + 1))
+        fires = np.array([finding.present for finding in found])
+        tp += fires & data.sample_labels[i]
+        fp += fires & ~data.sample_labels[i]
+    assert [row["tp"] for row in table] == tp.tolist()
+    assert [row["fp"] for row in table] == fp.tolist()
+    assert [(row["min_tokens"], row["within"]) for row in table] == [(number, within) for number in (1, 2, 3)]
+
+
+def test_segments_need_a_layout_of_the_same_samples(detector: Detector, data: World, banks: list[ConceptBank]) -> None:
+    asked = with_evidence_of(detector, (1, 2, 2), "segment")
+    other = layout_of(world(12, per_split=4))
+    with pytest.raises(StudyError, match=r"got no layout; pass layout=Layout.of"):
+        asked.evaluate(data.states())
+    with pytest.raises(StudyError, match="the layout is of 12 samples"):
+        asked.evaluate(data.states(), layout=other)
+    with pytest.raises(StudyError, match="got no layout"):
+        asked.findings(np.zeros((4, 3), dtype=np.float32))
+    with pytest.raises(StudyError, match="got no layout"):
+        SuperActivatorDetector(banks, min_tokens=2, within="segment").calibrate(data.states())
+    with pytest.raises(StudyError, match="the layout is of 12 samples"):
+        SuperActivatorDetector(banks, min_tokens=2, within="segment", layout=other).calibrate(data.states())
+    one = SuperActivatorDetector(banks, within="segment").calibrate(data.states())
+    plain = SuperActivatorDetector(banks).calibrate(data.states())
+    assert [t.value for t in one.thresholds] == [t.value for t in plain.thresholds], (
+        "one token is always in one segment"
+    )
+
+
+def test_impossible_options_are_refused(banks: list[ConceptBank]) -> None:
+    # The type checker of the tests would be first to refuse some of these.
+    make, made = inspect.unwrap(SuperActivatorDetector.__init__), object.__new__(SuperActivatorDetector)
+    for wrong in (0, [], [1, 1], [2, 0], [1.5], "2"):
+        with pytest.raises(StudyError, match="min_tokens must be a whole number from 1"):
+            make(made, banks, min_tokens=wrong)
+    with pytest.raises(StudyError, match="unknown within 'segments'; did you mean 'segment'"):
+        make(made, banks, within="segments")
+    for share in (0.0, 1.0, -1.0, math.nan):
+        with pytest.raises(StudyError, match="max_fpr must lie between 0 and 1"):
+            make(made, banks, max_fpr=share)
+
+
+def test_a_false_alarm_rate_out_of_reach_is_refused_with_the_best_there_is(
+    banks: list[ConceptBank], data: World
+) -> None:
+    """Without any false alarm among n negatives the bound is 1 - 0.05^(1/n)."""
+    with pytest.raises(CalibrationError) as caught:
+        SuperActivatorDetector(banks, max_fpr=0.01).calibrate(data.states())
+    message = str(caught.value)
+    assert "\n" not in message
+    cal = data.in_split("cal")
+    for c, name in enumerate(data.concepts):
+        negatives = sum(not data.sample_labels[i, c] for i in cal)
+        assert f"{name} ({1 - 0.05 ** (1 / negatives):.3f} at best)" in message, "no alarms at the highest threshold"
+
+
 # ------------------------------------------------------------------ as a folder
+
+
+def test_what_version_1_wrote_is_still_read(detector: Detector, data: World, tmp_path: Path) -> None:
+    """Version 1 had no evidence in its thresholds, and no unit."""
+    folder = tmp_path / "detector"
+    detector.save_pretrained(folder)
+    new = ("min_tokens", "within", "unit")
+    rows = [{k: v for k, v in t.as_dict().items() if k not in new} for t in detector.thresholds]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    rewrite(folder, thresholds=sink.getvalue().to_pybytes())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["version"] == 2
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 1}))
+    again = Detector.from_pretrained(folder)
+    assert again.thresholds == detector.thresholds
+    assert {(t.min_tokens, t.within) for t in again.thresholds} == {(1, "sample")}
+    assert again.evaluate(data.states()).equals(detector.evaluate(data.states()))
+    again.save_pretrained(folder)
+    assert json.loads((folder / "manifest.json").read_text())["version"] == 2
+    for version in (0, 3, "1", None):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "version": version}))
+        with pytest.raises(StoreError):
+            Detector.from_pretrained(folder)
+
+
+def test_evidence_and_false_alarms_are_kept_and_shown(banks: list[ConceptBank], data: World, tmp_path: Path) -> None:
+    fitted = SuperActivatorDetector(
+        banks, min_tokens=2, within="segment", layout=layout_of(data), max_fpr=0.4
+    ).calibrate(data.states())
+    fitted.save_pretrained(tmp_path / "detector")
+    again = Detector.from_pretrained(tmp_path / "detector")
+    assert [t.as_dict() for t in again.thresholds] == [t.as_dict() for t in fitted.thresholds]
+    assert again.needs_layout
+    assert again.fingerprint == fitted.fingerprint
+    readme = (tmp_path / "detector" / "README.md").read_text(encoding="utf-8")
+    for wanted in ("2 tokens in one segment", "touch at a side or corner", "at most 0.4", "one-sided 95 %"):
+        assert wanted in readme
+    for name, counts in fitted.card["cal"].items():
+        exact = binomtest(counts["false_positives"], counts["negatives"]).proportion_ci(0.9, "exact")
+        rate = counts["false_positives"] / counts["negatives"]
+        (line,) = [line for line in readme.splitlines() if line.startswith(f"| {name} |")]
+        assert f"| {rate:.3f} [{exact.low:.3f}, {exact.high:.3f}] |" in line
+        assert exact.high <= 0.4
 
 
 def test_saved_and_loaded_it_decides_bit_for_bit_the_same(detector: Detector, data: World, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from superactivators.detection import inference
 from superactivators.detection.detector import Detector
 from superactivators.detection.inference import Detection, detect, load_backbone
 from superactivators.detection.superactivators import SuperActivatorDetector
-from superactivators.errors import DataError, ModelError
+from superactivators.errors import DataError, ModelError, StudyError
 from superactivators.models.backbone import Backbone
+from superactivators.models.encoding import Encoding
+from superactivators.scores.layout import Layout
 from superactivators.states.extraction import extract
 from superactivators.states.states import States
 from superactivators.states.store import StateStore
@@ -38,6 +40,11 @@ class Made:
     backbone: Backbone
     states: States
     inputs: list[Any]
+
+    @property
+    def encoding(self) -> Encoding:
+        assert isinstance(self.states.values, StateStore)
+        return self.states.values.encoding
 
     def expected(self) -> list[np.ndarray]:
         """Activations of the stored states of every input, [tokens, concepts]."""
@@ -72,6 +79,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Made:
         if number < 9 and not any(span.concept == "animals" for span in spans):
             spans.append(Span(len(text) + 1, len(text) + 4, "animals"))
             text = f"{text} dog"
+        if number % 3:
+            text = f"{text} layer. {random.choice(words)} {random.choice(words)}"
         samples.append(TextSample(f"t{number}", text, tuple(spans), split=("train", "cal", "test")[number % 3]))
     dataset = ConceptDataset("tiny texts", ("animals", "articles"), tuple(samples))
     inputs = [sample.text for sample in samples]
@@ -141,6 +150,82 @@ def test_it_decides_as_the_study_did_for_the_same_samples(made: Made) -> None:
 def test_batches_change_nothing(made: Made, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "BATCH", batch)
     compare(list(detect(made.detector, made.inputs[:12], made.backbone)), made.expected()[:12], made.detector)
+
+
+def asking(made: Made, within: str) -> Detector:
+    """The same detector with evidence of two tokens, and thresholds that are often reached."""
+    values = np.quantile(np.concatenate(made.expected()), 0.8, axis=0).tolist()
+    thresholds = [
+        replace(threshold, min_tokens=2, within=within, value=value)
+        for threshold, value in zip(made.detector.thresholds, values, strict=True)
+    ]
+    return replace(made.detector, thresholds=tuple(thresholds))
+
+
+@pytest.mark.parametrize("within", ["sample", "segment"])
+def test_new_inputs_need_evidence_of_as_many_tokens(made: Made, within: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences and patch grids come from the inputs themselves; compared with loops over pairs of tokens."""
+    detector, present, sure, shown = asking(made, within), 0, 0, 0
+    monkeypatch.setattr(inference, "BATCH", 7)
+    for detection in detect(detector, made.inputs, made.backbone):
+        places = neighbourhoods(detection, within)
+        for c, finding in enumerate(detection.findings):
+            own, value = finding.activations.tolist(), detector.thresholds[c].value
+            pairs = [(s, t) for s in range(len(own)) for t in range(s) if places(s, t)]
+            best = max((min(own[s], own[t]) for s, t in pairs), default=-np.inf)
+            assert finding.score == best
+            assert finding.present == (best >= value)
+            fired = {token for pair in pairs if min(own[pair[0]], own[pair[1]]) >= value for token in pair}
+            assert set(finding.fired.tolist()) == fired
+            present += finding.present
+            sure += sum(activation >= value for activation in own) >= 2 and not finding.present
+        for item in detection.as_dict(everything=True)["concepts"]:
+            assert (item["min_tokens"], item["within"]) == (2, within)
+            assert item["score"] is None or np.isfinite(item["score"])
+            assert bool(item["tokens"]) == item["present"]
+            shown += 1
+    assert shown == len(made.inputs) * len(detector.concepts)
+    assert present > 5
+    assert bool(sure) == (within == "segment"), "two tokens that are not in one segment"
+
+
+def neighbourhoods(detection: Detection, within: str) -> Callable[[int, int], bool]:
+    """Whether two tokens count together."""
+    encoding = detection.encoding
+    if within == "sample":
+        return lambda s, t: True
+    if encoding.chars is not None:
+        points = [found.end() for found in re.finditer(r"[.!?]\s", detection.input)]
+        numbers = [sum(point <= end - 1 for point in points) for _, end in encoding.chars.tolist()]
+        return lambda s, t: numbers[s] == numbers[t]
+    assert encoding.cells is not None
+    assert encoding.grids is not None
+    columns = int(encoding.grids[0, 1])
+    at = [divmod(int(cell), columns) for cell in encoding.cells]
+    return lambda s, t: max(abs(at[s][0] - at[t][0]), abs(at[s][1] - at[t][1])) == 1
+
+
+def test_stored_images_know_their_grids(images: Made) -> None:
+    banks = images.detector.banks
+    fitted = SuperActivatorDetector(banks, min_tokens=(2, 3), within="segment").calibrate(images.states)
+    again = SuperActivatorDetector(
+        banks, min_tokens=(2, 3), within="segment", layout=Layout.of_images(images.encoding)
+    ).calibrate(images.states)
+    assert fitted.thresholds == again.thresholds
+    assert fitted.evaluate(images.states).equals(
+        again.evaluate(images.states, layout=Layout.of_images(images.encoding))
+    )
+
+
+def test_stored_texts_need_the_texts(texts: Made) -> None:
+    banks = texts.detector.banks[:1]
+    names = {threshold.concept for threshold in texts.detector.thresholds if threshold.site == banks[0].site}
+    states = texts.states.with_concepts([name for name in texts.detector.concepts if name in names])
+    with pytest.raises(StudyError, match="got no layout"):
+        SuperActivatorDetector(banks, min_tokens=2, within="segment").calibrate(states)
+    layout = Layout.of_texts(texts.inputs, texts.encoding)
+    fitted = SuperActivatorDetector(banks, min_tokens=2, within="segment", layout=layout).calibrate(states)
+    assert fitted.needs_layout
 
 
 def test_results_come_in_the_order_of_the_inputs(made: Made) -> None:

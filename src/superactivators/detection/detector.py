@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +14,56 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from superactivators.artefacts import FolderReader, Format, array_fingerprint, fingerprint, writing
+from superactivators.artefacts import MANIFEST, FolderReader, Format, array_fingerprint, fingerprint, writing
 from superactivators.concepts.bank import ConceptBank
 from superactivators.detection.card import render_card
 from superactivators.detection.metrics import DetectionMetrics
-from superactivators.detection.thresholds import Threshold, refuse_own_split
-from superactivators.errors import CalibrationError, ModelError, StoreError, allowed
-from superactivators.ragged import segment_max
+from superactivators.detection.thresholds import Evidence, Threshold, refuse_own_split
+from superactivators.errors import CalibrationError, ModelError, StoreError, StudyError, allowed
+from superactivators.scores.layout import Layout
+from superactivators.scores.segments import token_evidence, with_evidence
 from superactivators.states.states import States
-from superactivators.states.store import DTYPES
+from superactivators.states.store import DTYPES, StateStore
 
-FORMAT = Format("superactivators/detector", 1)
+FORMAT = Format("superactivators/detector", 2)
+OLD = (1,)
+"""Versions that are read but no longer written: 1 knew evidence of a single token only."""
+
+
+NO_LAYOUT = (
+    "evidence within one segment must know the sentences or patch grids, but got no layout; "
+    "pass layout=Layout.of(dataset.samples, encoding)"
+)
+
+
+def layout_for(states: States, layout: Layout | None) -> Layout:
+    """Take the layout given, or that of the patch grids of stored images.
+
+    Raises
+    ------
+    StudyError
+        If there is none, or it is of other samples.
+    """
+    if layout is None:
+        store = states.values
+        if isinstance(store, StateStore) and store.encoding.modality == "image":
+            return Layout.of_images(store.encoding)
+        raise StudyError(NO_LAYOUT)
+    if not np.array_equal(layout.offsets, states.offsets):
+        raise StudyError(
+            f"the layout is of {len(layout.offsets) - 1} samples with {layout.offsets[-1]} tokens, but the states are "
+            f"of {len(states.offsets) - 1} with {states.offsets[-1]}; make it from the encoding of the same samples"
+        )
+    return layout
+
+
+def _held_format(folder: Path) -> Format:
+    """Format to read a folder as: an old version where the folder says so, else the present one."""
+    try:
+        version = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return FORMAT
+    return Format(FORMAT.name, version) if version in OLD else FORMAT
 
 
 @final
@@ -37,14 +77,20 @@ class Finding:
     present : bool
         Whether ``score >= threshold``.
     score : float
-        Highest activation of the input's tokens.
+        The ``min_tokens``-th highest activation of the input's tokens; within segments, of the segment where it is
+        highest. Minus infinity if there are not so many tokens.
     threshold, delta : float
         Decision threshold and the sparsity level that it comes from.
     site : str
     fired : int64 array of shape (k,)
-        Token numbers of the SuperActivators: activation at or above the threshold.
+        Token numbers of the SuperActivators: activation at or above the threshold, in a sample or segment that has
+        ``min_tokens`` of them. Empty exactly if the concept is not present.
     activations : float32 array of shape (tokens,)
         Of all tokens of the input.
+    min_tokens : int
+        Tokens that must reach the threshold.
+    within : str
+        ``"sample"`` or ``"segment"``: where these tokens must be.
     """
 
     concept: str
@@ -55,6 +101,8 @@ class Finding:
     site: str
     fired: Int[np.ndarray, " k"]
     activations: Float[np.ndarray, " tokens"]
+    min_tokens: int = 1
+    within: Evidence = "sample"
 
 
 @final
@@ -151,10 +199,34 @@ class Detector:
             result[:, [column[name] for name in bank.concepts]] = bank.activations(rounded).numpy()
         return result
 
-    def findings(self, activations: Float[np.ndarray, "tokens c"]) -> list[Finding]:
-        """Decide for one input from the activations of its tokens."""
-        scores = activations.max(axis=0).astype(np.float64)
-        fires = activations.astype(np.float64) >= np.array([threshold.value for threshold in self.thresholds])
+    @property
+    def needs_layout(self) -> bool:
+        """Whether any concept needs its evidence within one segment."""
+        return any(threshold.within == "segment" and threshold.min_tokens > 1 for threshold in self.thresholds)
+
+    def findings(self, activations: Float[np.ndarray, "tokens c"], layout: Layout | None = None) -> list[Finding]:
+        """Decide for one input from the activations of its tokens.
+
+        Parameters
+        ----------
+        activations : float32 array of shape (tokens, concepts)
+        layout : Layout, optional
+            Of this input; needed if `needs_layout`.
+
+        Raises
+        ------
+        StudyError
+            If the layout is needed and missing.
+        """
+        offsets = np.array([0, len(activations)], dtype=np.int64)
+        values = np.array([threshold.value for threshold in self.thresholds])
+        passes = activations.astype(np.float64) >= values
+        scores = np.empty(len(values))
+        for (number, _), columns, own in self._by_evidence(self.thresholds, layout):
+            scores[columns] = token_evidence(activations[:, columns], offsets, number, own)[0]
+            if own is not None:
+                passes[:, columns] = with_evidence(passes[:, columns], own, number)
+        passes &= scores >= values
         return [
             Finding(
                 concept=threshold.concept,
@@ -163,13 +235,33 @@ class Detector:
                 threshold=threshold.value,
                 delta=threshold.delta,
                 site=threshold.site,
-                fired=np.flatnonzero(fires[:, c]),
+                fired=np.flatnonzero(passes[:, c]),
                 activations=activations[:, c],
+                min_tokens=threshold.min_tokens,
+                within=threshold.within,
             )
             for c, threshold in enumerate(self.thresholds)
         ]
 
-    def evaluate(self, states: States, split: str = "test", *, in_sample: bool = False) -> pa.Table:
+    @staticmethod
+    def _by_evidence(
+        thresholds: Sequence[Threshold], layout: Layout | None
+    ) -> list[tuple[tuple[int, Evidence], Int[np.ndarray, " k"], Layout | None]]:
+        """Group concepts by the evidence that they ask for, with the layout where that is needed."""
+        groups: dict[tuple[int, Evidence], list[int]] = {}
+        for c, threshold in enumerate(thresholds):
+            groups.setdefault((threshold.min_tokens, threshold.within), []).append(c)
+        if layout is None and any(within == "segment" and number > 1 for number, within in groups):
+            raise StudyError(NO_LAYOUT)
+        # One token is in one segment wherever it is.
+        return [
+            (key, np.array(columns), layout if key[1] == "segment" and key[0] > 1 else None)
+            for key, columns in groups.items()
+        ]
+
+    def evaluate(
+        self, states: States, split: str = "test", *, in_sample: bool = False, layout: Layout | None = None
+    ) -> pa.Table:
         """Measure detection on one split of labelled states.
 
         Parameters
@@ -179,6 +271,8 @@ class Detector:
         split : str
         in_sample : bool
             Allow the splits that vectors (train) and thresholds (cal) were fitted on; the table is marked.
+        layout : Layout, optional
+            Of all samples of the states; needed if `needs_layout`, unless the states are a folder of images.
 
         Returns
         -------
@@ -189,18 +283,26 @@ class Detector:
         ------
         CalibrationError
             If the split is one of those and ``in_sample`` is false.
+        StudyError
+            If the layout is needed and missing, or is of other samples.
         """
         refuse_own_split(self.thresholds[0].split, split, in_sample=in_sample)
         chosen = states.with_concepts(self.concepts)
         samples = chosen.labels.in_split(split)
         scores = np.empty((len(samples), len(self.concepts)), dtype=np.float32)
         column = {name: number for number, name in enumerate(self.concepts)}
+        places = layout_for(states, layout) if self.needs_layout else None
         for bank in self.banks:
             columns = np.array([column[name] for name in bank.concepts])
+            own = [self.thresholds[c] for c in columns]
             for first, block in chosen.values.blocks(bank.site):
                 begin, end = (int(np.searchsorted(chosen.offsets, edge)) for edge in (first, first + len(block)))
                 inside = (samples >= begin) & (samples < end)
-                pooled = segment_max(bank.activations(block).numpy(), chosen.offsets[begin : end + 1] - first)
+                activations, offsets = bank.activations(block).numpy(), chosen.offsets[begin : end + 1] - first
+                held = None if places is None else places.block(begin, end)
+                pooled = np.empty((end - begin, len(columns)), dtype=np.float32)
+                for (number, _), part, where in self._by_evidence(own, held):
+                    pooled[:, part] = token_evidence(activations[:, part], offsets, number, where)
                 scores[np.flatnonzero(inside)[:, None], columns] = pooled[samples[inside] - begin]
         values = np.array([threshold.value for threshold in self.thresholds])
         metrics = DetectionMetrics.of(scores, chosen.labels.samples[samples], values)
@@ -212,6 +314,8 @@ class Detector:
                 "site": [threshold.site for threshold in self.thresholds],
                 "delta": [threshold.delta for threshold in self.thresholds],
                 "threshold": values,
+                "min_tokens": [threshold.min_tokens for threshold in self.thresholds],
+                "within": [threshold.within for threshold in self.thresholds],
                 **metrics.columns,
             }
         )
@@ -240,9 +344,9 @@ class Detector:
         Raises
         ------
         StoreError
-            If the folder is missing, damaged, foreign or of another version.
+            If the folder is missing, damaged, foreign or of a version that is neither 1 nor 2.
         """
-        reader = FolderReader(Path(folder), FORMAT)
+        reader = FolderReader(Path(folder), _held_format(Path(folder)))
         try:
             config = reader.json("config.json")
             banks = tuple(ConceptBank.read(reader, entry) for entry in config["banks"])

@@ -15,6 +15,7 @@ from superactivators.detection.detector import Detector, Finding
 from superactivators.errors import DataError, ModelError
 from superactivators.models.backbone import Backbone
 from superactivators.models.encoding import Encoding
+from superactivators.scores.layout import Layout
 
 Input: TypeAlias = str | Path | np.ndarray | Image.Image
 """A text for a text model; for an image model the path of an image, RGB pixels, or a Pillow image."""
@@ -61,7 +62,8 @@ class Detection:
         Returns
         -------
         dict
-            ``input``, ``present`` (names) and ``concepts``: score, threshold, delta, site and the tokens that fired,
+            ``input``, ``present`` (names) and ``concepts``: score, threshold, delta, site, the evidence asked for
+            (``min_tokens``, ``within``) and the tokens that fired,
             with ``start``, ``end`` and ``text``, or with ``row``, ``column`` and ``box`` (left, top, right, bottom in
             pixels of the image).
         """
@@ -70,10 +72,12 @@ class Detection:
             {
                 "concept": finding.concept,
                 "present": finding.present,
-                "score": finding.score,
+                "score": finding.score if np.isfinite(finding.score) else None,
                 "threshold": finding.threshold if np.isfinite(finding.threshold) else None,
                 "delta": finding.delta,
                 "site": finding.site,
+                "min_tokens": finding.min_tokens,
+                "within": finding.within,
                 "tokens": [self._token(int(token), finding) for token in finding.fired],
             }
             for finding in shown
@@ -177,9 +181,11 @@ def _detect_batch(
         lengths = np.diff(batch.offsets)
         starts = np.repeat(encoding.offsets[batch.rows] - batch.offsets[:-1], lengths)
         activations[starts + np.arange(batch.offsets[-1])] = detector.activations(batch.tokens)
+    layout = Layout.of(samples, encoding) if detector.needs_layout else None
     found = []
     for number, item in enumerate(inputs):
         own = activations[encoding.offsets[number] : encoding.offsets[number + 1]]
         name = str(item) if isinstance(item, str | Path) else f"image {samples[number].id}"
-        found.append(Detection(name, detector.findings(own), encoding.subset(np.array([number]))))
+        place = None if layout is None else layout.block(number, number + 1)
+        found.append(Detection(name, detector.findings(own, place), encoding.subset(np.array([number]))))
     return found

@@ -23,6 +23,18 @@ TOUCHING = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])
 """Stacked grids: cells touch within a grid, never between grids."""
 
 
+def token_evidence(
+    activations: Float[np.ndarray, "tokens c"],
+    offsets: Int[np.ndarray, " n_plus_1"],
+    min_tokens: int,
+    layout: Layout | None = None,
+) -> Float[np.ndarray, "n c"]:
+    """Find the highest threshold that ``min_tokens`` tokens of a sample reach; with a layout, of one segment of it."""
+    if layout is None:
+        return segment_kth(activations, offsets, min_tokens)
+    return segment_evidence(activations, layout, min_tokens)
+
+
 def segment_evidence(
     activations: Float[np.ndarray, "tokens c"], layout: Layout, min_tokens: int
 ) -> Float[np.ndarray, "n c"]:
