@@ -1,0 +1,205 @@
+"""The printed tables of one study: layers, sparsity levels, concepts, comparisons (METHOD sections 5, 6 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from superactivators.detection.metrics import aggregate
+from superactivators.detection.results import REFERENCE
+from superactivators.report.cells import Cell, Column, Table
+from superactivators.report.recorded_tables import recorded_tables
+from superactivators.report.study_results import BOLD, INTERVALS, KINDLESS, StudyTables, best_of
+from superactivators.report.tables import selected
+
+NO_VECTORS = "no vectors"
+"""Heads the column of kinds without concept vectors."""
+NOT_ESTIMABLE = "not estimable"
+
+
+def study_tables(study: StudyTables) -> list[Table]:
+    """Make every table of one study; those without content are left out."""
+    found = (
+        layers_table(study),
+        *deltas_tables(study),
+        concepts_table(study),
+        best_layers_table(study),
+        *recorded_tables(study),
+    )
+    return [table for table in found if table is not None and table.rows]
+
+
+def estimate(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a row's F1 with its nested interval."""
+    return {"value": row["f1"], "low": row.get("f1_low"), "high": row.get("f1_high")}
+
+
+def layers_table(study: StudyTables) -> Table:
+    """Weighted test F1 of every site and method, by kind; each site at its own best levels."""
+    rows = [row for row in study.result.aggregates.to_pylist() if row["site"] != "chosen"]
+    columns = list(dict.fromkeys(_column(row["kind"]) for row in rows))
+    columns.sort(key=lambda name: name == NO_VECTORS)
+    held = {split: _by_place(rows, split) for split in ("cal", "test")}
+    best = {
+        name: best_of({place: f1 for place, f1 in held["cal"].items() if place[2] == name and f1 is not None})
+        for name in columns
+    }
+    places = dict.fromkeys((site, method) for site, method, _ in held["test"])
+    return Table(
+        "layers",
+        "Weighted test F1 by layer and method",
+        (Column("layer", text=True), Column("method", text=True), *(Column(name) for name in columns)),
+        tuple(
+            (
+                Cell(site),
+                Cell(method),
+                *(
+                    Cell.of(held["test"].get((site, method, name)), best=best[name] == (site, method, name))
+                    for name in columns
+                ),
+            )
+            for site, method in places
+        ),
+        ("Each layer has its own best δ per concept, chosen on cal.", f"{BOLD} One cell per column."),
+    )
+
+
+def deltas_tables(study: StudyTables) -> list[Table]:
+    """Weighted test F1 with one sparsity level for all concepts, at the last layer and at the best layer on cal."""
+    curves = selected(study.result.curves, method=REFERENCE)
+    kinds = list(dict.fromkeys(curves.column("kind").to_pylist()))
+    found = {kind: {split: _together(study, kind, split) for split in ("cal", "test")} for kind in kinds}
+    last = {kind: next(reversed(by_split["test"]))[0] for kind, by_split in found.items() if by_split["test"]}
+    best = {kind: best_of(found[kind]["cal"])[0] for kind in last}
+    title = "Weighted test F1 of the SuperActivators with one δ for all concepts"
+    return [
+        _deltas_table("deltas", f"{title}, at the last layer", found, last),
+        _deltas_table("deltas-best-layer", f"{title}, at each kind's best layer on cal", found, best),
+    ]
+
+
+def _deltas_table(
+    name: str, title: str, found: Mapping[str, Mapping[str, Mapping[tuple[str, float], float]]], at: Mapping[str, str]
+) -> Table:
+    deltas = sorted({delta for by_split in found.values() for _, delta in by_split["test"]})
+    best = {
+        kind: best_of({delta: f1 for (place, delta), f1 in found[kind]["cal"].items() if place == site})
+        for kind, site in at.items()
+    }
+    return Table(
+        name,
+        title,
+        (Column("δ", places=None), *(Column(f"{kind} at {site}") for kind, site in at.items())),
+        tuple(
+            (
+                Cell(delta),
+                *(Cell.of(found[k]["test"].get((site, delta)), best=best[k] == delta) for k, site in at.items()),
+            )
+            for delta in deltas
+        ),
+        (f"{BOLD} One cell per column.",),
+    )
+
+
+def concepts_table(study: StudyTables) -> Table:
+    """Test metrics of every concept with each kind's SuperActivators (or best method on cal)."""
+    rows, cal = study.chosen_rows(), study.chosen_rows("cal")
+    focus = [(kind, study.focus(kind)) for kind in study.kinds]
+    concepts: list[str] = list(study.summary["concepts"])
+    best = {
+        concept: best_of({pair: cal[*pair, concept]["f1"] for pair in focus if (*pair, concept) in cal})
+        for concept in concepts
+    }
+    names = ("precision", "recall", "auroc")
+    has_unit = any(row.get("unit") is not None for row in rows.values())
+    columns = (
+        *(Column(name, text=True) for name in ("kind", "method", "concept")),
+        Column("positives"),
+        Column("prevalence"),
+        Column("F1", interval=True),
+        *(Column({"auroc": "AUROC"}.get(name, name)) for name in names),
+        Column("layer", text=True),
+        Column("δ", places=None),
+        *([Column("unit")] if has_unit else []),
+    )
+    content = []
+    for pair in focus:
+        for concept in concepts:
+            row = rows.get((*pair, concept))
+            if row is None:
+                continue
+            doubtful = row.get("estimable") is False
+            is_best = pair == best[concept] and not doubtful
+            f1 = Cell(None, mark=NOT_ESTIMABLE) if doubtful else Cell.of(estimate(row), best=is_best)
+            content.append(
+                (
+                    *(Cell(text) for text in (*pair, concept)),
+                    Cell.of(row["n_positive"]),
+                    Cell.of(row["prevalence"]),
+                    f1,
+                    *(Cell.of(None if doubtful else row[name]) for name in names),
+                    Cell.of(row["site"]),
+                    Cell.of(row["delta"]),
+                    *([Cell.of(row.get("unit"))] if has_unit else []),
+                )
+            )
+    notes = (INTERVALS, f"{BOLD} One kind per concept.")
+    doubt = ("Not estimable: the concept has too few positive or negative test samples.",)
+    some = any(row[5].mark for row in content)
+    return Table("concepts", "Detection of each concept on test", columns, tuple(content), notes + doubt * some)
+
+
+def best_layers_table(study: StudyTables) -> Table:
+    """Layer and level that every kind and method chose for each concept on cal, with its own test F1."""
+    rows, cal = study.chosen_rows(), study.chosen_rows("cal")
+    content = []
+    for concept in study.summary["concepts"]:
+        held = [pair for pair in study.pairs if (*pair, concept) in rows]
+        best = best_of({pair: cal[*pair, concept]["f1"] for pair in held if (*pair, concept) in cal})
+        for pair in held:
+            row = rows[*pair, concept]
+            doubtful = row.get("estimable") is False
+            f1 = Cell(None, mark=NOT_ESTIMABLE) if doubtful else Cell.of(estimate(row), best=pair == best)
+            before = cal.get((*pair, concept), {}).get("f1")
+            texts = (Cell(text) for text in (concept, *pair, row["site"]))
+            content.append((*texts, Cell.of(row["delta"]), Cell.of(before), f1))
+    columns = (
+        *(Column(name, text=True) for name in ("concept", "kind", "method", "layer")),
+        Column("δ", places=None),
+        Column("F1 on cal"),
+        Column("F1 on test", interval=True),
+    )
+    notes = ("Each kind and method reads its own results.", INTERVALS, f"{BOLD} One row per concept.")
+    return Table("best-layers", "Best layer for each concept, kind and method", columns, tuple(content), notes)
+
+
+def _column(kind: str) -> str:
+    return NO_VECTORS if kind in KINDLESS else kind
+
+
+def _by_place(rows: list[dict[str, Any]], split: str) -> dict[tuple[str, str, str], Any]:
+    return {
+        (row["site"], row["method"], _column(row["kind"])): row["weighted_f1"] for row in rows if row["split"] == split
+    }
+
+
+def _together(study: StudyTables, kind: str, split: str) -> dict[tuple[str, float], float]:
+    """Weighted F1 of the SuperActivators by site and level, one level for all concepts."""
+    concepts = list(study.summary["concepts"])
+    place = {name: number for number, name in enumerate(concepts)}
+    rows = selected(study.result.curves, kind=kind, method=REFERENCE, split=split)
+    sites, deltas, names, f1 = (rows.column(name).to_pylist() for name in ("site", "delta", "concept", "f1"))
+    order = list(dict.fromkeys(zip(sites, deltas, strict=True)))
+    number = {key: row for row, key in enumerate(order)}
+    values = np.full((len(order), len(concepts)), np.nan)
+    values[[number[key] for key in zip(sites, deltas, strict=True)], [place[concept] for concept in names]] = f1
+    averages = aggregate(values, _positives(study, kind, split))["weighted"]
+    return {key: float(average) for key, average in zip(order, averages, strict=True)}
+
+
+def _positives(study: StudyTables, kind: str, split: str) -> np.ndarray:
+    """Positive samples of each concept on a split."""
+    rows = study.chosen_rows(split)
+    return np.array([rows[kind, REFERENCE, concept]["n_positive"] for concept in study.summary["concepts"]])
