@@ -23,9 +23,10 @@ ABBREVIATIONS = (
 
 _BREAKS = "\n\r\v\f\x85\u2028\u2029"
 _CLOSERS = r"""["'”’»)\]}]*"""
-_NO_ABBREVIATION = "".join(rf"(?<!\b(?i:{word}))" for word in ABBREVIATIONS) + r"(?<!\b[^\W\d_I])"
+# Looking back from behind the point: from before it, every character of the text would be asked.
+_POINT = r"\." + "".join(rf"(?<!\b(?i:{word})\.)" for word in ABBREVIATIONS) + r"(?<!\b[^\W\d_I]\.)"
 _END = re.compile(
-    rf"(?:{_NO_ABBREVIATION}\.|[!?…]|\.{{2,}})[.!?…]*{_CLOSERS}(?=\s)[^\S{_BREAKS}]*|[。！？]+[」』{_CLOSERS[1:]}|[{_BREAKS}]"
+    rf"(?:{_POINT}|[!?…]|\.{{2,}})[.!?…]*{_CLOSERS}(?=\s)[^\S{_BREAKS}]*|[。！？]+[」』{_CLOSERS[1:]}|[{_BREAKS}]"
 )
 
 
