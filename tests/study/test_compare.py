@@ -281,7 +281,9 @@ def test_unpaired_intervals_are_wider_where_the_draws_are_shared(world: StudyTab
     for one, two in zip(rows_of(paired, "differences"), rows_of(unpaired, "differences"), strict=True):
         width = [row["second minus first high"] - row["second minus first low"] for row in (one, two)]
         assert width[1] > 2 * width[0]
-        assert two["resamples"] == "unpaired (other test samples, labels or concepts)"
+        assert two["resamples"] == "unpaired"
+    (table,) = [table for table in unpaired.tables() if table.name == "differences"]
+    assert "a and b: unpaired (other test samples, labels or concepts)." in table.notes
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from superactivators.report.tables import selected
 KINDLESS = ("probe", "input", "prompt")
 """Kinds without concept vectors: their methods come once, not once per kind."""
 INTERVALS = "Brackets hold 95 % bootstrap intervals that repeat every choice made on cal."
-BOLD = "Bold marks the best on cal, where every choice is made; test never decides it."
+BOLD = "Bold (in plain text a star) marks the best on cal, where every choice is made; test never decides it."
 
 Pair: TypeAlias = tuple[str, str]
 """Kind and method."""

@@ -146,7 +146,11 @@ def compare(studies: Mapping[str, StudyTables], folders: Mapping[str, Path] | No
         for pair in combinations(studies, 2)
     )
     rows = list(_average_rows(studies, shared, pairings))
-    overview = (*first, *(_methods(studies, shared, average) for average in AVERAGES), _differences_table(rows, shared))
+    overview = (
+        *first,
+        *(_methods(studies, shared, average) for average in AVERAGES),
+        _differences_table(rows, shared, pairings),
+    )
     details = (_concepts_table(shared, pairings),)
     return Comparison(places, concepts, pairings, overview, details, _sentences(studies, concepts, pairings, rows))
 
@@ -233,7 +237,7 @@ def _columns(*further: str) -> tuple[Column, ...]:
     )
 
 
-def _differences_table(rows: Sequence[_Row], shared: Mapping[str, SharedResults]) -> Table:
+def _differences_table(rows: Sequence[_Row], shared: Mapping[str, SharedResults], pairings: Sequence[Pairing]) -> Table:
     corrected = np.full(len(rows), np.nan)
     for average in AVERAGES:
         family = [number for number, row in enumerate(rows) if row.average == average]
@@ -253,6 +257,7 @@ def _differences_table(rows: Sequence[_Row], shared: Mapping[str, SharedResults]
         ),
         (
             PAIRED,
+            *(f"{_named(pairing)}." for pairing in pairings if pairing.why),
             "Holm's procedure corrects for all rows with the same average.",
             f"Kind '{BEST_KIND}': each study's own best kind on cal; that choice is not repeated in the resamples.",
         ),
@@ -298,7 +303,12 @@ def _state(pairing: Pairing, stored: bool) -> str:
         return pairing.why
     if not stored:
         return NOT_STORED
-    return f"{pairing.state} ({pairing.why})" if pairing.why else pairing.state
+    return pairing.state
+
+
+def _named(pairing: Pairing) -> str:
+    why = f" ({pairing.why})" if pairing.why else ""
+    return f"{pairing.first} and {pairing.second}: {pairing.state}{why}"
 
 
 def _sentences(
@@ -310,8 +320,7 @@ def _sentences(
         if left:
             lines.append(f"Only in {name}, or not in all: {', '.join(left)}.")
     for pairing in pairings:
-        why = f" ({pairing.why})" if pairing.why else ""
-        lines.append(f"{pairing.first} and {pairing.second}: {pairing.state}{why}.")
+        lines.append(f"{_named(pairing)}.")
         for row in rows:
             if (row.pairing, row.average, row.method) == (pairing, "weighted", REFERENCE):
                 value, low, high = (float(part[0]) for part in (row.found.value, row.found.low, row.found.high))
