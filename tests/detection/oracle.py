@@ -78,6 +78,32 @@ def calibrate(
     return result
 
 
+def calibrate_free(pooled: np.ndarray, labels: np.ndarray, samples: Sequence[int]) -> Fitted:
+    """Try every positive sample's score as threshold, from the highest; a sample that is listed twice counts twice."""
+    n_layers, n_concepts = len(pooled), labels.shape[1]
+    thresholds, quality = np.full((n_layers, 1, n_concepts), np.inf), np.zeros((n_layers, 1, n_concepts))
+    result = Fitted(thresholds, quality, [], [0] * n_concepts, [])
+    for c in range(n_concepts):
+        truth = [labels[i][c] for i in samples]
+        for layer in range(n_layers):
+            for value in sorted({float(pooled[layer][i][c]) for i in samples if labels[i][c]}, reverse=True):
+                reached = f1(truth, [float(pooled[layer][i][c]) >= value for i in samples])
+                if reached > quality[layer, 0, c]:
+                    quality[layer, 0, c], thresholds[layer, 0, c] = reached, value
+        best = max(range(n_layers), key=lambda layer: (quality[layer, 0, c], -layer))
+        result.layer.append(best)
+        result.value.append(thresholds[best, 0, c])
+    return result
+
+
+def micro(
+    pooled: np.ndarray, labels: np.ndarray, samples: Sequence[int], layer: Sequence[int], value: Sequence[float]
+) -> float:
+    """F1 over all (sample, concept) pairs together."""
+    pairs = [(i, c) for i in samples for c in range(labels.shape[1])]
+    return f1([labels[i][c] for i, c in pairs], [pooled[layer[c]][i][c] >= value[c] for i, c in pairs])
+
+
 def judge(
     pooled: np.ndarray, labels: np.ndarray, samples: Sequence[int], layer: Sequence[int], value: Sequence[float]
 ) -> list[float]:

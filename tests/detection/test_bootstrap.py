@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from detection.oracle import calibrate, judge, quantile, repeated, sample_tail, token_tail
+from detection.oracle import calibrate, calibrate_free, judge, micro, quantile, repeated, sample_tail, token_tail
 from superactivators.detection import bootstrap as room
 from superactivators.detection.bootstrap import Bootstrapped, Resamples, bootstrap, interval
 from superactivators.detection.selection import Calibration
@@ -34,6 +34,8 @@ class Drawn:
     test_labels: np.ndarray
 
     def fitted(self, source: str) -> Calibration:
+        if source == "free":
+            return Calibration.fit_free(list(self.cal), self.cal_labels)
         if source == "tokens":
             marked = sp.csr_matrix(self.token_labels)
             tails = [Tail.of_tokens(layer, marked, segment_ids(self.offsets)) for layer in self.tokens]
@@ -103,6 +105,9 @@ def test_every_resample_equals_a_study_of_repeated_samples(source: str, seed: in
         fixed = judge(data.test, data.test_labels, drawn_test, whole.layer, whole.value)
         np.testing.assert_allclose(found.nested[r], nested, atol=1e-12)
         np.testing.assert_allclose(found.fixed[r], fixed, atol=1e-12)
+        held = (data.test, data.test_labels, drawn_test)
+        assert found.nested_micro[r] == pytest.approx(micro(*held, anew.layer, anew.value), abs=1e-12)
+        assert found.fixed_micro[r] == pytest.approx(micro(*held, whole.layer, whole.value), abs=1e-12)
         positives = [sum(bool(data.test_labels[i, c]) for i in drawn_test) for c in range(CONCEPTS)]
         assert found.positives[r].tolist() == positives
         own = [quantile(tail(whole.layer[c], c, drawn_cal), LEVELS[whole.level[c]]) for c in range(CONCEPTS)]
@@ -111,17 +116,71 @@ def test_every_resample_equals_a_study_of_repeated_samples(source: str, seed: in
     assert not np.array_equal(found.nested, found.fixed)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize(("seed", "digits"), [(0, 6), (1, 1), (2, 0)])
+def test_free_thresholds_are_chosen_anew_in_every_resample(seed: int, digits: int) -> None:
+    data = draw(seed, digits)
+    resamples = Resamples.draw(24, 31, 25, seed)
+    found = data.run("free", resamples)
+    whole = calibrate_free(data.cal, data.cal_labels, range(24))
+    lost = 0
+    for r in range(25):
+        drawn_cal, drawn_test = repeated(range(24), resamples.cal[r]), repeated(range(31), resamples.test[r])
+        anew = calibrate_free(data.cal, data.cal_labels, drawn_cal)
+        lost += anew.value[-1] == np.inf
+        nested = judge(data.test, data.test_labels, drawn_test, anew.layer, anew.value)
+        fixed = judge(data.test, data.test_labels, drawn_test, whole.layer, whole.value)
+        np.testing.assert_allclose(found.nested[r], nested, atol=1e-12)
+        np.testing.assert_allclose(found.fixed[r], fixed, atol=1e-12)
+        np.testing.assert_array_equal(
+            found.thresholds[r], [anew.thresholds[whole.layer[c], 0, c] for c in range(CONCEPTS)]
+        )
+    assert lost, "some resample must lose the rare concept altogether"
+    assert not np.array_equal(found.nested, found.fixed)
+
+
+def test_given_thresholds_need_no_cal_scores_and_stay() -> None:
+    data = draw(0, 2)
+    answers = (data.test[:1] > 0).astype(np.float32)
+    resamples = Resamples.draw(24, 31, 25, 0)
+    found = bootstrap(Calibration.fixed(0.5, CONCEPTS), [], data.cal_labels, answers, data.test_labels, resamples, ())
+    np.testing.assert_array_equal(found.nested, found.fixed)
+    np.testing.assert_array_equal(found.nested_micro, found.fixed_micro)
+    assert (found.thresholds == 0.5).all()
+    for r in range(25):
+        held = (answers, data.test_labels, repeated(range(31), resamples.test[r]), [0] * CONCEPTS, [0.5] * CONCEPTS)
+        np.testing.assert_allclose(found.fixed[r], judge(*held), atol=1e-12)
+        assert found.fixed_micro[r] == pytest.approx(micro(*held), abs=1e-12)
+
+
+def test_averages_of_resamples() -> None:
+    found = draw(1, 2).run("samples", Resamples.draw(24, 31, 8, 0))
+    for nested, f1, micro_f1 in ((True, found.nested, found.nested_micro), (False, found.fixed, found.fixed_micro)):
+        averages = found.averages(nested=nested)
+        for r in range(8):
+            assert averages["macro"][r] == pytest.approx(f1[r].mean())
+            assert averages["weighted"][r] == pytest.approx(np.average(f1[r], weights=found.positives[r]))
+        assert averages["micro"].tolist() == micro_f1.tolist()
+
+
+@pytest.mark.parametrize("source", ["tokens", "samples", "free"])
+@pytest.mark.parametrize("together", [1, 7, 1000])
 def test_resamples_do_not_depend_on_how_many_are_worked_on_together(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
+    together: int, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = draw(2, 2)
     resamples = Resamples.draw(24, 31, 90, 5)
-    usual = data.run("tokens", resamples)
-    monkeypatch.setattr(room, "CHUNK", chunk)
-    again = data.run("tokens", resamples)
-    for name in ("nested", "fixed", "positives", "thresholds"):
+    usual = data.run(source, resamples)
+    monkeypatch.setattr(room, "MOST_TOGETHER", together)
+    again = data.run(source, resamples)
+    for name in ("nested", "fixed", "positives", "thresholds", "nested_micro", "fixed_micro"):
         np.testing.assert_array_equal(getattr(again, name), getattr(usual, name))
+
+
+def test_memory_bounds_how_many_are_worked_on_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    resamples = Resamples.draw(24, 31, 90, 5)
+    monkeypatch.setattr(room, "CHUNK_BYTES", 1000)
+    assert [(part.start, part.stop) for part in resamples.chunks(25)] == [(0, 40), (40, 80), (80, 90)]
+    assert len(list(resamples.chunks(5000))) == 90
 
 
 @pytest.mark.parametrize("source", ["tokens", "samples"])
@@ -134,7 +193,7 @@ def test_the_order_of_samples_does_not_matter(source: str) -> None:
     again = data.reordered(cal.tolist(), test.tolist()).run(
         source, Resamples(resamples.cal[:, cal], resamples.test[:, test])
     )
-    for name in ("nested", "fixed", "positives", "thresholds"):
+    for name in ("nested", "fixed", "positives", "thresholds", "nested_micro", "fixed_micro"):
         np.testing.assert_array_equal(getattr(again, name), getattr(usual, name))
 
 
@@ -160,7 +219,7 @@ def test_draws_are_seeded_multinomial_and_independent_between_splits() -> None:
     assert (first.cal == 0).mean() == pytest.approx((1 - 1 / 20) ** 20, abs=0.02)
     assert abs(np.corrcoef(first.cal.ravel(), first.test.ravel())[0, 1]) < 0.05
     assert len(Resamples.draw(3, 4, 0, 0)) == 0
-    assert list(Resamples.draw(3, 4, 0, 0).chunks()) == []
+    assert list(Resamples.draw(3, 4, 0, 0).chunks(1)) == []
 
 
 def test_no_resample_gives_no_interval() -> None:

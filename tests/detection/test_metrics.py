@@ -99,6 +99,11 @@ def test_averages_against_scikit_learn() -> None:
     found = aggregate(f1, labels.sum(axis=0))
     assert found["weighted"] == pytest.approx(sk.f1_score(labels, fires, average="weighted", zero_division=0))
     assert found["macro"] == pytest.approx(sk.f1_score(labels, fires, average="macro", zero_division=0))
+    assert "micro" not in found
+    counts = ((fires & labels).sum(axis=0), fires.sum(axis=0))
+    assert aggregate(f1, labels.sum(axis=0), counts)["micro"] == pytest.approx(
+        sk.f1_score(labels, fires, average="micro", zero_division=0)
+    )
 
 
 def test_averages_of_resamples_use_each_resample_own_weights() -> None:

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from detection.oracle import quantile
 from superactivators.detection.metrics import fire_counts
-from superactivators.detection.tail import DELTAS, PAPER_DELTAS, Tail, check_deltas
+from superactivators.detection.tail import DELTAS, PAPER_DELTAS, Tail, check_deltas, compact, running_weights
 from superactivators.errors import StudyError
 
 LEVELS = tuple(sorted(DELTAS))
@@ -166,3 +166,30 @@ def test_impossible_sparsity_levels_are_refused(wrong: object) -> None:
 
 def test_sparsity_levels_are_sorted() -> None:
     assert check_deltas([0.5, 0.02, 0.1]) == (0.02, 0.1, 0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_running_weights_against_a_cumulated_sum(data: st.DataObject) -> None:
+    n, m = data.draw(st.integers(1, 9)), data.draw(st.integers(0, 40))
+    weights = data.draw(arrays(np.int32, (3, n), elements=st.integers(0, 5)))
+    owners = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=m, max_size=m)), dtype=np.int64)
+    found = running_weights(compact(weights, 40), owners)
+    assert found.shape == (m + 1, 3)
+    for r in range(3):
+        assert found[:, r].tolist() == [sum(int(weights[r, i]) for i in owners[:k]) for k in range(m + 1)]
+
+
+def test_sums_too_large_for_two_bytes_take_four() -> None:
+    """A sample with many in-concept tokens, drawn often; with two bytes the counts would wrap around."""
+    weights = np.array([[600, 0], [1, 599]], dtype=np.int32)
+    assert compact(weights).dtype == np.uint16
+    assert compact(weights, 110).dtype == np.uint32
+    values = np.arange(120, dtype=np.float32)[:, None]
+    owners = np.array([0] * 110 + [1] * 10)
+    tail = Tail.of_tokens(values, sp.csr_matrix(np.ones((120, 1), dtype=bool)), owners)
+    assert tail.most_repeated == 110
+    for r, drawn in enumerate(weights):
+        rows = np.repeat(np.arange(120), drawn[owners])
+        again = Tail.of_tokens(values[rows], sp.csr_matrix(np.ones((len(rows), 1), dtype=bool)), owners[rows])
+        np.testing.assert_array_equal(tail.resampled(weights, LEVELS)[r], again.quantiles(LEVELS))

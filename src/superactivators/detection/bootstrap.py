@@ -1,8 +1,8 @@
-"""95 % intervals by resampling samples, with the threshold and layer choice repeated inside (METHOD section 6).
+"""Resampling of samples, with the choice of threshold and candidate repeated inside (METHOD section 6).
 
 Samples are drawn with replacement, cal and test independently of each other; the tokens of a sample stay together.
-The same draws serve every method and kind, so that differences between methods are paired. Intervals of single concepts
-are percentile intervals, those of averages over concepts and of differences are `centred_interval`.
+The same draws serve every method and kind, so that differences between methods are paired. What intervals are made of
+the resampled values, and what they claim, is the subject of `superactivators.detection.intervals`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer
 
-from superactivators.detection.metrics import f1_of
-from superactivators.detection.selection import Calibration, Choice, choose
+from superactivators.detection.intervals import LEVEL, centred_interval, interval
+from superactivators.detection.metrics import aggregate, f1_of, micro_f1
+from superactivators.detection.selection import Calibration, Choice, Ranked
+from superactivators.detection.tail import compact
 
-CHUNK = 64
-LEVEL = 0.95
+__all__ = ["LEVEL", "Bootstrapped", "Resamples", "bootstrap", "centred_interval", "interval"]
+
+CHUNK_BYTES = 2**25
+"""Memory of the largest array of a chunk of resamples."""
+
+MOST_TOGETHER = 256
+"""Most resamples that are worked on together; more are no faster."""
 
 
 @final
@@ -48,71 +55,11 @@ class Resamples:
     def __len__(self) -> int:
         return len(self.cal)
 
-    def chunks(self) -> Iterator[slice]:
-        """Slices of resamples that are worked on together."""
-        for start in range(0, len(self), CHUNK):
-            yield slice(start, min(start + CHUNK, len(self)))
-
-
-def interval(values: Float[np.ndarray, "r *rest"]) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
-    """Percentile interval over the first axis; NaN without any resample."""
-    if not len(values):
-        empty = np.full(values.shape[1:], np.nan)
-        return empty, empty
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return np.asarray(low), np.asarray(high)
-
-
-def centred_interval(
-    values: Float[np.ndarray, " r"], estimate: float, least: float, most: float
-) -> tuple[float, float]:
-    """Percentile interval of resampled averages, moved so that their mean lies at the estimate, within given bounds.
-
-    A resample of cal holds only 63 % of its samples, so the choice made on it is worse. Over many concepts this bias
-    adds up while the spread averages out, and the plain percentile interval of an average may lie below the truth
-    (``benchmarks/interval_coverage.py``: 84 % coverage instead of 95 %; moved: 96 to 99 %).
-    """
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = interval(np.clip(values - values.mean() + estimate, least, most))
-    return float(low), float(high)
-
-
-@final
-class _Ranked:
-    """Samples of a split sorted by score within each concept, for weighted counts above any threshold."""
-
-    def __init__(self, scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"]) -> None:
-        self._n, self._n_concepts = scores.shape
-        order = scores.argsort(axis=0, kind="stable")
-        self._order = order.T.ravel()
-        self._labels = np.take_along_axis(labels, order, axis=0).T.ravel()
-        # Complex numbers sort by real, then by imaginary part: one search serves all concepts.
-        self._keys = np.empty(scores.size, dtype=np.complex128)
-        self._keys.real = np.repeat(np.arange(self._n_concepts), self._n)
-        self._keys.imag = np.take_along_axis(scores, order, axis=0).T.ravel()
-
-    def counts(
-        self, weights: Integer[np.ndarray, "r n"], thresholds: Float[np.ndarray, "r levels c"]
-    ) -> tuple[Integer[np.ndarray, "r levels c"], Integer[np.ndarray, "r levels c"]]:
-        """Weighted true positives and detections of every resample, level and concept."""
-        wanted = np.empty(thresholds.shape, dtype=np.complex128)
-        wanted.real = np.arange(self._n_concepts)
-        wanted.imag = thresholds
-        first = np.searchsorted(self._keys, wanted, side="left")
-        drawn = weights[:, self._order]
-        fired = self._above(drawn, first)
-        hits = self._above(drawn * self._labels, first)
-        return hits, fired
-
-    def _above(
-        self, drawn: Integer[np.ndarray, "r keys"], first: Integer[np.ndarray, "r levels c"]
-    ) -> Integer[np.ndarray, "r levels c"]:
-        running = np.zeros((len(drawn), drawn.shape[1] + 1), dtype=np.int32)
-        np.cumsum(drawn, axis=1, out=running[:, 1:])
-        ends = (np.arange(self._n_concepts) + 1) * self._n
-        rows = np.arange(len(drawn))[:, None, None]
-        return np.asarray(running[:, None, ends] - running[rows, first])
+    def chunks(self, bytes_each: int) -> Iterator[slice]:
+        """Slices of resamples that are worked on together, when one needs so many bytes."""
+        size = min(max(CHUNK_BYTES // max(bytes_each, 1), 1), MOST_TOGETHER)
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
 
 
 @final
@@ -123,26 +70,35 @@ class Bootstrapped:
     Attributes
     ----------
     nested : float64 array of shape (resamples, concepts)
-        Test F1, with layer, level and threshold chosen anew on each resample of cal.
+        Test F1, with candidate, level and threshold chosen anew on each resample of cal.
     fixed : float64 array of shape (resamples, concepts)
         Test F1 with the thresholds of the study.
     positives : float64 array of shape (resamples, concepts)
         Positive test samples drawn.
     thresholds : float64 array of shape (resamples, concepts)
-        Threshold at the study's own layer and level, fitted on each resample of cal.
+        Threshold at the study's own candidate and level, fitted on each resample of cal.
+    nested_micro, fixed_micro : float64 arrays of shape (resamples,)
+        F1 from counts summed over concepts.
     """
 
     nested: Float[np.ndarray, "r c"]
     fixed: Float[np.ndarray, "r c"]
     positives: Float[np.ndarray, "r c"]
     thresholds: Float[np.ndarray, "r c"]
+    nested_micro: Float[np.ndarray, " r"]
+    fixed_micro: Float[np.ndarray, " r"]
+
+    def averages(self, *, nested: bool) -> dict[str, Float[np.ndarray, " r"]]:
+        """Weighted, macro and micro F1 of every resample."""
+        f1, micro = (self.nested, self.nested_micro) if nested else (self.fixed, self.fixed_micro)
+        return {**aggregate(f1, self.positives), "micro": micro}
 
 
 def bootstrap(
     calibration: Calibration,
     cal_scores: Sequence[Float[np.ndarray, "n_cal c"]],
     cal_labels: Bool[np.ndarray, "n_cal c"],
-    test_scores: Float[np.ndarray, "layers n_test c"],
+    test_scores: Float[np.ndarray, "candidates n_test c"],
     test_labels: Bool[np.ndarray, "n_test c"],
     resamples: Resamples,
     deltas: tuple[float, ...],
@@ -154,52 +110,124 @@ def bootstrap(
     calibration : Calibration
         As fitted on the whole cal split.
     cal_scores : sequence of arrays of shape (cal samples, concepts)
-        Pooled scores at each layer.
+        Pooled scores of each candidate; not looked at (may be empty) where the thresholds are given.
     cal_labels, test_labels : bool arrays of shape (samples, concepts)
-    test_scores : float array of shape (layers, test samples, concepts)
+    test_scores : float array of shape (candidates, test samples, concepts)
     resamples : Resamples
     deltas : ascending sparsity levels
+        Looked at where thresholds are quantiles.
     """
-    ranked = [_Ranked(scores, cal_labels) for scores in cal_scores]
-    concepts = np.arange(cal_labels.shape[1])
-    own_layer, own_level = calibration.choice.layer, calibration.choice.level
-    own = np.broadcast_to(calibration.chosen_thresholds(), (1, len(concepts)))
-    shape = (len(resamples), len(concepts))
-    nested, fixed, thresholds = np.empty(shape), np.empty(shape), np.empty(shape)
-    test_positives = (resamples.test @ test_labels.astype(np.int32)).astype(np.float64)
-    for part in resamples.chunks():
-        weights = resamples.cal[part]
-        candidates = np.stack([tail.resampled(weights, deltas) for tail in calibration.tails], axis=1)
-        positives = weights @ cal_labels.astype(np.int32)
-        f1 = np.stack(
-            [
-                f1_of(*layer.counts(weights, candidates[:, number]), positives[:, None, :])
-                for number, layer in enumerate(ranked)
-            ],
-            axis=1,
-        )
-        choice = choose(f1)
-        rows = np.arange(len(weights))[:, None]
-        chosen = candidates[rows, choice.layer, choice.level, concepts]
-        drawn, drawn_positives = resamples.test[part], test_positives[part]
-        nested[part] = _test_f1(test_scores, test_labels, choice, chosen, drawn, drawn_positives)
-        fixed[part] = _test_f1(test_scores, test_labels, calibration.choice, own, drawn, drawn_positives)
-        thresholds[part] = candidates[:, own_layer, own_level, concepts]
-    return Bootstrapped(nested, fixed, test_positives, thresholds)
+    judge = _Judge(test_scores, test_labels, resamples)
+    fixed, fixed_micro = judge.fixed(calibration.choice, calibration.chosen_thresholds())
+    shape = fixed.shape
+    if calibration.rule == "fixed":
+        thresholds = np.broadcast_to(calibration.chosen_thresholds(), shape).copy()
+        return Bootstrapped(fixed, fixed, judge.positives, thresholds, fixed_micro, fixed_micro)
+    chooser = _Chooser(calibration, cal_scores, cal_labels, deltas)
+    nested, thresholds, nested_micro = np.empty(shape), np.empty(shape), np.empty(shape[0])
+    for part in resamples.chunks(max(chooser.bytes_each, judge.bytes_each)):
+        choice, chosen, own = chooser.choose(resamples.cal[part])
+        nested[part], nested_micro[part] = judge.nested(choice, chosen, part)
+        thresholds[part] = own
+    return Bootstrapped(nested, fixed, judge.positives, thresholds, nested_micro, fixed_micro)
 
 
-def _test_f1(
-    scores: Float[np.ndarray, "layers n c"],
-    labels: Bool[np.ndarray, "n c"],
-    choice: Choice,
-    thresholds: Float[np.ndarray, "r_or_1 c"],
-    weights: Integer[np.ndarray, "r n"],
-    positives: Float[np.ndarray, "r c"],
-) -> Float[np.ndarray, "r c"]:
-    layer = np.broadcast_to(choice.layer, thresholds.shape)
-    columns = np.arange(scores.shape[2])
-    fires = scores[layer, :, columns] >= thresholds[:, :, None]
-    drawn = weights.astype(np.float32)[:, :, None]
-    fired = np.matmul(fires.astype(np.float32), drawn)[:, :, 0]
-    hits = np.matmul((fires & labels.T).astype(np.float32), drawn)[:, :, 0]
-    return f1_of(hits, fired, positives)
+@final
+class _Chooser:
+    """Chooses candidate, level and threshold anew on resamples of cal."""
+
+    def __init__(
+        self,
+        calibration: Calibration,
+        scores: Sequence[Float[np.ndarray, "n c"]],
+        labels: Bool[np.ndarray, "n c"],
+        deltas: tuple[float, ...],
+    ) -> None:
+        self._calibration, self._deltas = calibration, deltas
+        self._labels = labels.astype(np.int32)
+        self._ranked = [Ranked(candidate, labels) for candidate in scores]
+        self._most_repeated = max((tail.most_repeated for tail in calibration.tails), default=1)
+        self._levels = calibration.thresholds.shape[1]
+        longest = max((len(tail.values) for tail in calibration.tails), default=0)
+        per_concept = 8 * self._levels * labels.shape[1]
+        # Free thresholds look at every positive sample of every concept in double precision.
+        every_positive = 8 * int(labels.sum()) if calibration.rule == "free" else 0
+        self.bytes_each = max(2 * labels.size, 4 * longest, per_concept, every_positive)
+
+    def choose(
+        self, weights: Integer[np.ndarray, "r n"]
+    ) -> tuple[Choice, Float[np.ndarray, "r c"], Float[np.ndarray, "r c"]]:
+        """Choice of each resample, its thresholds, and the thresholds at the study's own candidate and level."""
+        n_resamples, n_concepts = len(weights), self._labels.shape[1]
+        drawn = compact(weights)
+        positives = (weights @ self._labels).T
+        own = np.empty((n_concepts, n_resamples))
+        best = np.full((self._levels, n_concepts, n_resamples), -1.0)
+        candidate = np.zeros(best.shape, dtype=np.int64)
+        chosen = np.full(best.shape, np.inf)
+        concepts, kept = np.arange(n_concepts), self._calibration.choice
+        for number, (thresholds, f1) in enumerate(self._candidates(weights, drawn, positives)):
+            better = f1 > best
+            best, chosen = np.where(better, f1, best), np.where(better, thresholds, chosen)
+            candidate[better] = number
+            mine = kept.candidate == number
+            own[mine] = thresholds[kept.level[mine], concepts[mine]]
+        level = best.argmax(axis=0)
+
+        def at_level(values: np.ndarray) -> np.ndarray:
+            return np.asarray(np.take_along_axis(values, level[None], axis=0)[0].T)
+
+        return Choice(at_level(candidate), np.asarray(level.T)), at_level(chosen), np.asarray(own.T)
+
+    def _candidates(
+        self,
+        weights: Integer[np.ndarray, "r n"],
+        drawn: Integer[np.ndarray, "n r"],
+        positives: Integer[np.ndarray, "c r"],
+    ) -> Iterator[tuple[Float[np.ndarray, "levels c r"], Float[np.ndarray, "levels c r"]]]:
+        """Thresholds of each candidate and their F1 on cal."""
+        if self._calibration.rule == "free":
+            for ranked in self._ranked:
+                thresholds, f1, _ = ranked.best(drawn)
+                yield thresholds[None], f1[None]
+            return
+        wide = compact(weights, self._most_repeated)
+        last, thresholds = None, np.empty((0, 0, 0))
+        for tail, ranked in zip(self._calibration.tails, self._ranked, strict=True):
+            if tail is not last:  # variants of a site may share their tail
+                last, thresholds = tail, tail.resampled_side_by_side(wide, self._deltas)
+            yield thresholds, f1_of(*ranked.counts(drawn, thresholds), positives)
+
+
+@final
+class _Judge:
+    """Measures F1 on resamples of test."""
+
+    def __init__(
+        self, scores: Float[np.ndarray, "k n c"], labels: Bool[np.ndarray, "n c"], resamples: Resamples
+    ) -> None:
+        self._scores = np.ascontiguousarray(scores.transpose(0, 2, 1))
+        self._labels = np.ascontiguousarray(labels.T)
+        self._drawn = resamples.test.astype(np.float32)
+        self.positives = (resamples.test @ labels.astype(np.int32)).astype(np.float64)
+        self.bytes_each = 8 * labels.size
+
+    def fixed(
+        self, choice: Choice, thresholds: Float[np.ndarray, " c"]
+    ) -> tuple[Float[np.ndarray, "r c"], Float[np.ndarray, " r"]]:
+        """F1 of every resample with given candidates and thresholds, and its micro average."""
+        chosen = self._scores[choice.candidate, np.arange(len(thresholds))]
+        fires = chosen.astype(np.float64) >= thresholds[:, None]
+        hits, fired = (self._drawn @ part.astype(np.float32).T for part in (fires & self._labels, fires))
+        return f1_of(hits, fired, self.positives), micro_f1(hits, fired, self.positives)
+
+    def nested(
+        self, choice: Choice, thresholds: Float[np.ndarray, "r c"], part: slice
+    ) -> tuple[Float[np.ndarray, "r c"], Float[np.ndarray, " r"]]:
+        """F1 of a part of the resamples, each with candidates and thresholds of its own, and its micro average."""
+        chosen = self._scores[choice.candidate, np.arange(thresholds.shape[1])]
+        fires = chosen >= thresholds[:, :, None]
+        drawn, positives = self._drawn[part][:, :, None], self.positives[part]
+        fired = np.matmul(fires.astype(np.float32), drawn)[:, :, 0]
+        hits = np.matmul((fires & self._labels).astype(np.float32), drawn)[:, :, 0]
+        return f1_of(hits, fired, positives), micro_f1(hits, fired, positives)

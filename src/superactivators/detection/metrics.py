@@ -87,17 +87,33 @@ class DetectionMetrics:
         return DetectionMetrics(columns)
 
 
-def aggregate(f1: Float[np.ndarray, "*r c"], positives: np.ndarray) -> dict[str, Float[np.ndarray, "*r"]]:
-    """Average F1 over concepts: weighted by positive samples (the paper's headline) and plain.
+def micro_f1(hits: np.ndarray, fired: np.ndarray, positives: np.ndarray) -> Float[np.ndarray, "*r"]:
+    """F1 from counts summed over concepts (the last axis)."""
+    hit, fire, positive = (np.asarray(part, dtype=np.float64).sum(axis=-1) for part in (hits, fired, positives))
+    return ratio(2 * hit, fire + positive)
+
+
+def aggregate(
+    f1: Float[np.ndarray, "*r c"], positives: np.ndarray, counts: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict[str, Float[np.ndarray, "*r"]]:
+    """Average F1 over concepts: weighted by positive samples (the paper's headline), plain, and from summed counts.
 
     Parameters
     ----------
     f1 : float array of shape (..., concepts)
     positives : array of the same shape or (concepts,)
+    counts : pair of arrays of the same shape, optional
+        Hits and detections, as of `fire_counts`.
 
     Returns
     -------
-    dict with ``weighted`` and ``macro``, arrays of shape (...)
+    dict with ``weighted`` and ``macro``, and ``micro`` if counts are given: arrays of shape (...)
     """
     weights = np.broadcast_to(np.asarray(positives, dtype=np.float64), f1.shape)
-    return {"weighted": ratio((f1 * weights).sum(axis=-1), weights.sum(axis=-1)), "macro": np.asarray(f1.mean(axis=-1))}
+    averages = {
+        "weighted": ratio((f1 * weights).sum(axis=-1), weights.sum(axis=-1)),
+        "macro": np.asarray(f1.mean(axis=-1)),
+    }
+    if counts is not None:
+        averages["micro"] = micro_f1(*counts, weights)
+    return averages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -29,11 +30,45 @@ def check_deltas(deltas: object) -> tuple[float, ...]:
     return levels
 
 
-def _ranks(counts: Integer[np.ndarray, "..."], deltas: tuple[float, ...]) -> Float[np.ndarray, "..."]:
-    """Ranks (n - 1)(1 - delta), delta on the last but one axis; near-integers are snapped, so that ties stay ties."""
-    ranks = (np.maximum(counts, 1)[..., None, :] - 1) * (1 - np.array(deltas))[:, None]
+def _ranks(counts: Integer[np.ndarray, "*rest"], deltas: tuple[float, ...]) -> Float[np.ndarray, "levels *rest"]:
+    """Ranks (n - 1)(1 - delta), delta on the first axis; near-integers are snapped, so that ties stay ties."""
+    ranks = np.multiply.outer(1 - np.array(deltas), np.maximum(counts.astype(np.int64), 1) - 1)
     nearest = np.rint(ranks)
     return np.asarray(np.where(np.abs(ranks - nearest) <= SNAP, nearest, ranks))
+
+
+def compact(weights: Integer[np.ndarray, "r n"], most_repeated: int = 1) -> Integer[np.ndarray, "n r"]:
+    """Turn weights so that resamples lie side by side, in the smallest unsigned type that holds every sum of theirs.
+
+    Parameters
+    ----------
+    weights : integer array of shape (resamples, samples)
+    most_repeated : int
+        How often a sample may count at most in one sum.
+    """
+    most = int(weights.sum(axis=1, dtype=np.int64).max(initial=0)) * most_repeated
+    return np.ascontiguousarray(weights.T, dtype=np.uint16 if most < 2**16 else np.uint32)
+
+
+def running_weights(
+    weights: Integer[np.ndarray, "n r"], owners: Integer[np.ndarray, " m"]
+) -> Integer[np.ndarray, "m_plus_1 r"]:
+    """Cumulate the weights of a sequence of samples; row ``k`` sums the first ``k`` of them, for all resamples.
+
+    Sums wrap around in the type of ``weights``: the difference of two rows is right as long as it fits in the type.
+    """
+    n, n_resamples = len(owners), weights.shape[1]
+    # Blocks of sqrt(n) rows are summed side by side, then their totals: few steps, each over many numbers.
+    block = max(1, math.isqrt(n))
+    n_blocks = -(-n // block)
+    running = np.zeros((n_blocks * block + 1, n_resamples), dtype=weights.dtype)
+    np.take(weights, owners, axis=0, out=running[1 : n + 1], mode="clip")
+    blocks = running[1:].reshape(n_blocks, block, n_resamples)
+    for row in range(1, block):
+        blocks[:, row] += blocks[:, row - 1]
+    for number in range(1, n_blocks):
+        blocks[number] += blocks[number - 1, -1]
+    return running[: n + 1]
 
 
 @final
@@ -76,6 +111,11 @@ class Tail:
         return Tail(values[order].astype(np.float64), owners[order].astype(np.int64), bounds.astype(np.int64))
 
     @property
+    def most_repeated(self) -> int:
+        """Most scores that one sample gives (over all concepts)."""
+        return int(np.bincount(self.owners).max(initial=1))
+
+    @property
     def counts(self) -> Int[np.ndarray, " c"]:
         """Number of scores of each concept."""
         return np.diff(self.bounds)
@@ -100,24 +140,38 @@ class Tail:
 
         Equal to `quantiles` of the tail in which each score is repeated as often as its sample.
         """
-        n_resamples, n_pairs = len(weights), len(self.values)
-        running = np.zeros((n_resamples, n_pairs + 1), dtype=np.int64)
-        np.cumsum(weights[:, self.owners], axis=1, out=running[:, 1:])
-        base, counts = running[:, self.bounds[:-1]], np.diff(running[:, self.bounds], axis=1)
+        return np.moveaxis(self.resampled_side_by_side(compact(weights, self.most_repeated), deltas), -1, 0)
+
+    def resampled_side_by_side(
+        self, drawn: Integer[np.ndarray, "n resamples"], deltas: tuple[float, ...]
+    ) -> Float[np.ndarray, "levels c resamples"]:
+        """`resampled` with resamples on the last axis; ``drawn`` comes from `compact` with `most_repeated`."""
+        running = running_weights(drawn, self.owners)
+        base = running[self.bounds[:-1]]
+        counts = running[self.bounds[1:]] - base
         ranks = _ranks(counts, deltas)
-        low = np.floor(ranks).astype(np.int64)
-        high = np.minimum(low + 1, np.maximum(counts - 1, 0)[:, None, :])
-        # All rows become one ascending sequence, so that a single search finds every rank of every resample.
-        stride = int(running[:, -1].max(initial=0)) + 1
-        shift = np.arange(n_resamples, dtype=np.int64) * stride
-        sequence = (running[:, 1:] + shift[:, None]).ravel()
+        low = np.floor(ranks).astype(drawn.dtype)
+        high = np.minimum(low + 1, np.maximum(counts, 1) - 1).astype(drawn.dtype)
+        places = self._places(running, base, np.concatenate([low, high]))
+        return self._between(places[: len(deltas)], places[len(deltas) :], ranks - low, counts > 0)
 
-        def place(rank: Int[np.ndarray, "resamples levels c"]) -> Int[np.ndarray, "resamples levels c"]:
-            wanted = rank + base[:, None, :] + shift[:, None, None]
-            found = np.searchsorted(sequence, wanted, side="right")
-            return np.asarray(found - (np.arange(n_resamples) * n_pairs)[:, None, None])
-
-        return self._between(place(low), place(high), ranks - low, (counts > 0)[:, None, :])
+    def _places(
+        self,
+        running: Integer[np.ndarray, "pairs_plus_1 r"],
+        base: Integer[np.ndarray, "c r"],
+        ranks: Integer[np.ndarray, "ranks c r"],
+    ) -> Int[np.ndarray, "ranks c r"]:
+        """Positions of the scores of given ranks in resamples: bisection for all of them at once."""
+        n_resamples = running.shape[1]
+        flat, column = running.ravel(), np.arange(n_resamples)
+        low = np.broadcast_to(self.bounds[:-1, None], ranks.shape)
+        high = np.broadcast_to(np.maximum(self.bounds[1:] - 1, self.bounds[:-1])[:, None], ranks.shape)
+        for _ in range(int(self.counts.max(initial=0)).bit_length()):
+            middle = (low + high) >> 1
+            reached = np.take(flat, (middle + 1) * n_resamples + column, mode="clip") - base
+            further = (reached <= ranks) & (middle < high)
+            low, high = np.where(further, middle + 1, low), np.where(further, high, middle)
+        return np.asarray(low)
 
     def _between(
         self, low: np.ndarray, high: np.ndarray, share: np.ndarray, filled: np.ndarray
