@@ -113,7 +113,7 @@ def test_shared_concepts_alone_count_with_their_own_weights(folder: Path) -> Non
             held_rows = [chosen[row["kind"], row["method"], concept] for concept in shared]
             f1, n = ([item[key] for item in held_rows] for key in ("f1", "n_positive"))
             assert row[name] == pytest.approx(np.average(f1, weights=n), abs=1e-12)
-    assert any("Only in all" in line for line in found.render())
+    assert any("Left out of all" in line for line in found.render())
 
 
 def test_studies_without_a_shared_concept_are_only_listed(folder: Path) -> None:
@@ -296,6 +296,7 @@ def test_unpaired_intervals_are_wider_where_the_draws_are_shared(world: StudyTab
         ({"test_fingerprint": "x"}, "unpaired", "other test samples"),
         ({"test_fingerprint": None}, "unpaired", "other test samples"),
         ({"test_fingerprint": None, "data": {"fingerprint": "same"}}, "paired", ""),
+        ({"test_fingerprint": "x", "test_ids_fingerprint": "ids"}, "paired", ""),
         ({"resamples": 0}, "not stored", "b has no resamples"),
     ],
 )
@@ -303,7 +304,7 @@ def test_pairing_needs_the_same_samples_and_draws(
     world: StudyTables, change: dict[str, Any], state: str, why: str
 ) -> None:
     first, second = (resampled(world, seed) for seed in (1, 2))
-    first = StudyTables(first.result, {**first.summary, "data": {"fingerprint": "same"}})
+    first = StudyTables(first.result, {**first.summary, "data": {"fingerprint": "same"}, "test_ids_fingerprint": "ids"})
     second = StudyTables(second.result, {**second.summary, **change})
     (found,) = compare({"a": first, "b": second}).pairings
     assert found.state == state

@@ -17,7 +17,7 @@ from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.exports import AVERAGES as MEANINGS
 from superactivators.report.exports import FORMATS, in_order, methods_table, write_tables
 from superactivators.report.study_results import BOLD, INTERVALS, Pair, StudyTables, best_of
-from superactivators.report.verdicts import name_of, with_interval
+from superactivators.report.verdicts import name_of, verdict, with_interval
 from superactivators.study.finished import open_studies
 from superactivators.study.paired import (
     AVERAGES,
@@ -318,16 +318,21 @@ def _sentences(
     for name, study in studies.items():
         left = [concept for concept in study.summary["concepts"] if concept not in concepts]
         if left:
-            lines.append(f"Only in {name}, or not in all: {', '.join(left)}.")
+            lines.append(f"Left out of {name}, because not all studies have them: {', '.join(left)}.")
     for pairing in pairings:
         lines.append(f"{_named(pairing)}.")
         for row in rows:
             if (row.pairing, row.average, row.method) == (pairing, "weighted", REFERENCE):
-                value, low, high = (float(part[0]) for part in (row.found.value, row.found.low, row.found.high))
-                known = not np.isnan(low)
-                shown = with_interval({"value": value, "low": low if known else None, "high": high}, 3, signed=True)
-                words = "better" if low > 0 else "worse" if high < 0 else "not clearly different"
+                gain = {
+                    name: None if np.isnan(part[0]) else float(part[0])
+                    for name, part in (("value", row.found.value), ("low", row.found.low), ("high", row.found.high))
+                }
+                judged = verdict(gain)
+                words = {"unclear": ": no clear difference", "unknown": ""}.get(
+                    judged, f": {pairing.second} is {judged}"
+                )
                 kind = "best kind on cal" if row.kind == BEST_KIND else f"{row.kind} vectors"
-                verdict = f": {pairing.second} is {words}" if known else ""
-                lines.append(f"  {name_of(REFERENCE)}, {kind}, weighted F1: {shown}{verdict}")
+                lines.append(
+                    f"  {name_of(REFERENCE)}, {kind}, weighted F1: {with_interval(gain, 3, signed=True)}{words}"
+                )
     return tuple(lines)
