@@ -190,7 +190,7 @@ def test_a_threshold_below_zero_counts_as_zero_and_one_that_is_reached_is_not_pa
         ({"rule": "jumprelu"}, "threshold of shape None"),
         ({"rule": "gated"}, "gain of shape None"),
         ({"input_scale": 0.0}, "input scale 0.0"),
-        ({"chosen": torch.tensor([1])}, "chosen latents"),
+        ({"chosen": torch.tensor([1]), "decoder": None}, "chosen latents"),
     ],
     ids=str,
 )

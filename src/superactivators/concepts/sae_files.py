@@ -134,10 +134,8 @@ def _located(source: str | Path, revision: str | None, local_files_only: bool) -
                     raise
                 found = fetch(local=False)
     except Exception as error:  # the hub client raises many kinds; all mean the same to the user
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = (
-            "not looked for" if local_files_only else f"not to be had from the hub ({lines[0] if lines else error!r})"
-        )
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = "not looked for" if local_files_only else f"not to be had from the hub ({lines[0]})"
         raise ModelError(
             f"sparse autoencoder {text!r} is neither a folder here nor in the local cache, and {reason}; check the "
             "name, or give the folder of a copy"
@@ -223,11 +221,10 @@ def _names(path: Path) -> list[str]:
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in file.files}
-            return {
-                name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for name, array in arrays.items()
-            }, {}
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = [(name, np.asarray(file[name])) for name in file.files]
+            native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays}
+            return {name: torch.from_numpy(array) for name, array in native.items()}, {}
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path}: is not a readable archive of plain arrays ({error}); get it again") from None
     try:
