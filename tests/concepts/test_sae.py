@@ -11,40 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from concepts.autoencoders import LATENTS, RULES, WIDTH, Doubling, encoder, states
 from superactivators.concepts import sae
 from superactivators.concepts.rows import ArrayRows
 from superactivators.concepts.sae import SparseEncoder, prune_latents, wrap_sae
 from superactivators.errors import ModelError, StudyError
-
-WIDTH, LATENTS = 6, 20
-RULES = ("relu", "jumprelu", "topk", "gated")
-
-
-def encoder(rule: str, seed: int = 0, latents: int = LATENTS, **changed: Any) -> SparseEncoder:
-    generator = torch.Generator().manual_seed(seed)
-
-    def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    parts: dict[str, Any] = {
-        "weight": drawn(latents, WIDTH),
-        "bias": drawn(latents),
-        "centre": drawn(WIDTH),
-        "decoder": drawn(latents, WIDTH),
-        "rule": rule,
-        "notes": {"layout": "test"},
-    }
-    if rule == "jumprelu":
-        parts["threshold"] = drawn(latents)
-    if rule == "topk":
-        parts["k"] = 4
-    if rule == "gated":
-        parts |= {"gain": drawn(latents).exp(), "magnitude_bias": drawn(latents)}
-    return SparseEncoder(**parts | changed)
-
-
-def states(n: int = 40, seed: int = 5) -> torch.Tensor:
-    return torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2 + 0.5
 
 
 def slow(model: SparseEncoder, rows: torch.Tensor) -> np.ndarray:
@@ -216,26 +187,6 @@ def test_arrays_and_settings_hold_everything() -> None:
         assert again.fingerprint == model.fingerprint
         assert again.fingerprint != replace(model, input_scale=0.2).fingerprint
         assert again.fingerprint != replace(model, bias=model.bias + 1).fingerprint
-
-
-class Doubling:
-    """Gives what an encoder gives, in another shape or type."""
-
-    def __init__(self, given: str = "tensor") -> None:
-        self.given, self.longest = given, 0
-
-    def encode(self, x: torch.Tensor) -> Any:
-        self.longest = max(self.longest, len(x))
-        latents = torch.cat([x, 2 * x], dim=1).requires_grad_().clone()
-        return {
-            "tensor": latents,
-            "array": latents.detach().double().numpy(),
-            "half": latents.bfloat16(),
-            "pair": (-latents, latents),
-            "short": latents[:, :3],
-            "nan": latents * torch.nan,
-            "text": "latents",
-        }[self.given]
 
 
 @pytest.mark.parametrize("given", ["tensor", "array", "pair"])

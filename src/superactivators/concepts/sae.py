@@ -109,7 +109,7 @@ class SparseEncoder:
             if getattr(self, name) not in options:
                 given = getattr(self, name)
                 raise ModelError(f"sparse autoencoder with {name} {given!r}; {allowed(given, options)}")
-        if self.weight.ndim != 2 or 0 in self.weight.shape:
+        if self.weight.ndim != 2 or not self.weight.shape[1]:
             raise ModelError(f"sparse autoencoder with weights of shape {tuple(self.weight.shape)}; a matrix is needed")
         rows, width = self.weight.shape
         shapes: dict[str, tuple[int, ...] | None] = {
@@ -177,7 +177,7 @@ class SparseEncoder:
                 f"the sparse autoencoder reads states of width {self.width}, but these have {states.shape[1]}; "
                 "give the autoencoder of this model and layer"
             )
-        step = max(LEAST_ROWS, CELLS // len(self.weight))
+        step = max(LEAST_ROWS, CELLS // max(1, len(self.weight)))
         for start in range(0, len(states), step):
             yield start, self._encoded(states[start : start + step])
 
