@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from concepts.autoencoders import RULES, WIDTH, Doubling, encoder, states
 from superactivators.artefacts import FolderReader, FolderWriter, Format, writing
 from superactivators.concepts.bank import ConceptBank, sae_bank
-from superactivators.concepts.sae import SparseEncoder, wrap_sae
+from superactivators.concepts.sae import SparseEncoder
+from superactivators.concepts.sae_object import wrap_sae
 from superactivators.errors import StoreError, StudyError
 from superactivators.states.scaling import Scaling
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concepts.autoencoders import LATENTS, RULES, WIDTH, Doubling, encoder, states
-from superactivators.concepts import sae
+from superactivators.concepts import latents
 from superactivators.concepts.rows import ArrayRows
-from superactivators.concepts.sae import SparseEncoder, prune_latents, wrap_sae
+from superactivators.concepts.sae import SparseEncoder, prune_latents
+from superactivators.concepts.sae_object import wrap_sae
 from superactivators.errors import ModelError, StudyError
 
 
@@ -73,8 +74,8 @@ def test_latents_equal_loops(rule: str, inputs: dict[str, Any]) -> None:
 def test_blocks_and_order_of_rows_do_not_matter(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = encoder(rule), states(50)
     whole = model.encode(rows)
-    monkeypatch.setattr(sae, "CELLS", 7 * LATENTS)
-    monkeypatch.setattr(sae, "LEAST_ROWS", 1)
+    monkeypatch.setattr(latents, "CELLS", 7 * LATENTS)
+    monkeypatch.setattr(latents, "LEAST_ROWS", 1)
     parts = list(model.blocks(rows))
     assert [start for start, _ in parts] == list(range(0, 50, 7))
     torch.testing.assert_close(torch.cat([part for _, part in parts]), whole, rtol=0, atol=1e-5)
@@ -191,8 +192,8 @@ def test_arrays_and_settings_hold_everything() -> None:
 
 @pytest.mark.parametrize("given", ["tensor", "array", "pair"])
 def test_any_object_that_encodes_is_taken(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sae, "CELLS", 12 * 5)
-    monkeypatch.setattr(sae, "LEAST_ROWS", 1)
+    monkeypatch.setattr(latents, "CELLS", 12 * 5)
+    monkeypatch.setattr(latents, "LEAST_ROWS", 1)
     model = Doubling(given)
     wrapped = wrap_sae(model, 12, decoder=np.ones((12, WIDTH)))
     expected = torch.cat([states(), 2 * states()], dim=1)
@@ -246,8 +247,8 @@ def test_pruning_counts_on_cal(rule: str, most: int, monkeypatch: pytest.MonkeyP
     assert units.dtype == np.int64
     assert notes["kept"] == len(units)
     assert notes["dead"] + notes["ubiquitous"] + notes["beyond_most"] + notes["kept"] == LATENTS
-    monkeypatch.setattr(sae, "CELLS", LATENTS)
-    monkeypatch.setattr(sae, "LEAST_ROWS", 3)
+    monkeypatch.setattr(latents, "CELLS", LATENTS)
+    monkeypatch.setattr(latents, "LEAST_ROWS", 3)
     for block_rows in (1, 17):
         assert prune_latents(model, ArrayRows(rows, block_rows), least=7, share=0.4, most=most)[0].tolist() == expected
 

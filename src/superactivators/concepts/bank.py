@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from superactivators.artefacts import FolderReader, FolderWriter, array_fingerprint, fingerprint
-from superactivators.concepts.sae import Encoder, SparseEncoder, WrappedEncoder
+from superactivators.concepts.sae import Encoder, SparseEncoder
+from superactivators.concepts.sae_object import WrappedEncoder
 from superactivators.errors import ModelError, StoreError, StudyError
 from superactivators.states.scaling import Scaling
 from superactivators.states.states import Level

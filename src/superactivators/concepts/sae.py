@@ -18,17 +18,13 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from superactivators.artefacts import array_fingerprint, fingerprint
+from superactivators.concepts.latents import are_within, block_rows, column_index, gather
+from superactivators.concepts.sae_object import WrappedEncoder
 from superactivators.errors import ModelError, StudyError, allowed
 from superactivators.states.scaling import Rows
 
 RULES = ("relu", "jumprelu", "topk", "gated")
 NORMALISATIONS = ("none", "layer_norm", "constant_norm")
-
-CELLS = 2**23
-"""Pre-activations of one block: 32 MiB in single precision."""
-
-LEAST_ROWS = 64
-"""Rows of one block at least, so that a product is worth its call."""
 
 LAYER_NORM_EPS = 1e-5
 """Added to the deviation, as SAELens does (repository decoderesearch/SAELens, sae_lens/saes/sae.py)."""
@@ -136,7 +132,7 @@ class SparseEncoder:
             raise ModelError(
                 f"sparse autoencoder with input scale {self.input_scale}; it must be finite and above zero"
             )
-        if self.chosen is not None and (self.rule != "topk" or not _within(self.chosen, rows)):
+        if self.chosen is not None and (self.rule != "topk" or not are_within(self.chosen, rows)):
             raise ModelError(f"sparse autoencoder of rule {self.rule} with chosen latents beyond its {rows}")
 
     def __repr__(self) -> str:
@@ -168,7 +164,7 @@ class SparseEncoder:
         StudyError
             If the states are of another width.
         """
-        return _gathered(self.blocks(states), len(states), self.n_latents)
+        return gather(self.blocks(states), len(states), self.n_latents)
 
     def blocks(self, states: Float[Tensor, "rows d"]) -> Iterator[tuple[int, Float[Tensor, "some c"]]]:
         """Yield the first row number and the latents of consecutive rows, so that they are never all in memory."""
@@ -177,7 +173,7 @@ class SparseEncoder:
                 f"the sparse autoencoder reads states of width {self.width}, but these have {states.shape[1]}; "
                 "give the autoencoder of this model and layer"
             )
-        step = max(LEAST_ROWS, CELLS // max(1, len(self.weight)))
+        step = block_rows(len(self.weight))
         for start in range(0, len(states), step):
             yield start, self._encoded(states[start : start + step])
 
@@ -215,7 +211,7 @@ class SparseEncoder:
         columns : int array of shape (k,)
             Numbers among the latents that `encode` gives; may repeat.
         """
-        index = _index(columns, self.n_latents)
+        index = column_index(columns, self.n_latents)
         decoder = _rows(self.decoder, index)
         if self.rule == "topk":
             return replace(self, chosen=index if self.chosen is None else self.chosen[index], decoder=decoder)
@@ -268,127 +264,7 @@ class SparseEncoder:
         return SparseEncoder(**held, **settings)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class WrappedEncoder:
-    """Any Python object that encodes states; lives in memory only. See `wrap_sae`.
-
-    Attributes
-    ----------
-    model : object
-        With ``encode(x)``.
-    n_all : int
-        Number of latents that the object gives for each row.
-    chosen : int64 tensor of shape (latents,)
-        Which of them are given back.
-    decoder : float32 tensor of shape (latents, width), or None
-        Direction that each latent writes, in units of raw states.
-    notes : mapping
-        JSON types.
-    """
-
-    model: Any
-    n_all: int
-    chosen: Int64[Tensor, " c"]
-    decoder: Float[Tensor, "c d"] | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"WrappedEncoder({type(self.model).__name__}, {self.n_latents} latents)"
-
-    @property
-    def n_latents(self) -> int:
-        """Number of latents that `encode` gives for each row."""
-        return len(self.chosen)
-
-    @property
-    def width(self) -> int | None:
-        """Number of columns of the states, where it is known."""
-        return None if self.decoder is None else int(self.decoder.shape[1])
-
-    def encode(self, states: Float[Tensor, "rows d"]) -> Float[Tensor, "rows c"]:
-        """Latents of raw states.
-
-        Returns
-        -------
-        float32 tensor of shape (rows, latents)
-
-        Raises
-        ------
-        ModelError
-            If the object gives anything but finite numbers of shape (rows, latents).
-        """
-        return _gathered(self.blocks(states), len(states), self.n_latents)
-
-    def blocks(self, states: Float[Tensor, "rows d"]) -> Iterator[tuple[int, Float[Tensor, "some c"]]]:
-        """Yield the first row number and the latents of consecutive rows, so that they are never all in memory."""
-        step = max(LEAST_ROWS, CELLS // self.n_all)
-        for start in range(0, len(states), step):
-            block = states[start : start + step].float()
-            with torch.no_grad():
-                given = self.model.encode(block)
-            # Overcomplete gives pre-activations and latents.
-            if isinstance(given, tuple):
-                given = given[-1]
-            name = type(self.model).__name__
-            try:
-                latents = torch.as_tensor(given).detach().to(device="cpu", dtype=torch.float32)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise ModelError(
-                    f"{name}.encode gave {type(given).__name__}, which is no array ({error}); it must give latents"
-                ) from None
-            if tuple(latents.shape) != (len(block), self.n_all):
-                raise ModelError(
-                    f"{name}.encode gave an array of shape {tuple(latents.shape)} for {len(block)} rows; it must be "
-                    f"({len(block)}, {self.n_all}), a column for each latent"
-                )
-            if not bool(torch.isfinite(latents).all()):
-                raise ModelError(f"{name}.encode gave latents that are not finite; check its weights and its dtype")
-            yield start, latents[:, self.chosen]
-
-    def select(self, columns: Int[np.ndarray, " k"]) -> WrappedEncoder:
-        """Keep some of the latents, in the order given; the object still computes all of them."""
-        index = _index(columns, self.n_latents)
-        decoder = _rows(self.decoder, index)
-        return replace(self, chosen=self.chosen[index], decoder=decoder)
-
-    def directions(self, scale: float) -> Float[Tensor, "c d"] | None:
-        """One direction for each latent in units of scaled states; None where the decoder is not known."""
-        return None if self.decoder is None else self.decoder / scale
-
-
 Encoder: TypeAlias = SparseEncoder | WrappedEncoder
-
-
-def wrap_sae(model: Any, width: int, decoder: Float[np.ndarray, "c d"] | Tensor | None = None) -> WrappedEncoder:
-    """Take any object with ``encode(x)`` as a sparse autoencoder.
-
-    Parameters
-    ----------
-    model : object
-        Its ``encode`` takes a float32 tensor of raw states (rows, width of the states) and gives an array or a tensor
-        (rows, latents), or a tuple whose last element is that. It must treat every row on its own.
-    width : int
-        Number of latents.
-    decoder : float array of shape (latents, width of the states), optional
-        Direction that each latent writes.
-
-    Raises
-    ------
-    StudyError
-        If there is no ``encode``, or ``width`` or ``decoder`` is impossible.
-    """
-    if not callable(getattr(model, "encode", None)):
-        raise StudyError(f"{type(model).__name__} has no method encode(x); give an object that encodes states")
-    if width < 1:
-        raise StudyError(f"width is {width}; give the number of latents, at least 1")
-    rows = None if decoder is None else torch.as_tensor(decoder).detach().cpu().float()
-    if rows is not None and (rows.ndim != 2 or len(rows) != width or not bool(torch.isfinite(rows).all())):
-        raise StudyError(
-            f"decoder of shape {tuple(rows.shape)} for {width} latents; give one finite row for each latent"
-        )
-    notes = {"layout": "object", "class": type(model).__name__, "latents": width}
-    return WrappedEncoder(model, width, torch.arange(width), rows, notes)
 
 
 def prune_latents(
@@ -458,25 +334,5 @@ def prune_latents(
     return units, notes
 
 
-def _gathered(blocks: Iterator[tuple[int, Tensor]], n_rows: int, n_latents: int) -> Float[Tensor, "rows c"]:
-    result = torch.empty(n_rows, n_latents)
-    for start, latents in blocks:
-        result[start : start + len(latents)] = latents
-    return result
-
-
 def _rows(matrix: Tensor | None, index: Int64[Tensor, " k"]) -> Tensor | None:
     return None if matrix is None else matrix[index]
-
-
-def _index(columns: Int[np.ndarray, " k"], n_latents: int) -> Int64[Tensor, " k"]:
-    index = torch.from_numpy(np.array(columns, dtype=np.int64))
-    if not _within(index, n_latents):
-        raise StudyError(
-            f"latents {int(index.min())} to {int(index.max())} asked of {n_latents}; give 0 to {n_latents - 1}"
-        )
-    return index
-
-
-def _within(index: Tensor, n: int) -> bool:
-    return not len(index) or (int(index.min()) >= 0 and int(index.max()) < n)

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from superactivators.concepts.sae import SparseEncoder
-from superactivators.concepts.sae_layouts import BATCH_TOP_K, READERS, Given, read_json
+from superactivators.concepts.sae_layouts import BATCH_TOP_K, READERS
+from superactivators.concepts.sae_weights import Given, read_json
 from superactivators.errors import ModelError
 
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
