@@ -145,8 +145,8 @@ def test_bold_does_not_look_at_test(study: StudyTables) -> None:
 
     tables = {name: changed(getattr(study.result, name), spoiled) for name in ("metrics", "curves", "aggregates")}
     summary = copy.deepcopy(dict(study.summary))
-    for average in ("weighted_f1", "macro_f1"):
-        for by_method in summary[average].values():
+    for average in ("weighted_f1", "macro_f1", "micro_f1"):
+        for by_method in summary.get(average, {}).values():
             for estimate in by_method.values():
                 estimate["value"] = 1 - estimate["value"]
     other = StudyTables(with_fields(study.result, **tables, summary=summary), summary)
@@ -267,10 +267,9 @@ def test_without_a_table_of_comparisons_leads_come_from_the_summary(folder: Path
 
 
 def test_markdown_and_latex_hold_the_same_numbers_as_csv(folder: Path, study: StudyTables) -> None:
-    for table in [*cross_tables({"planted texts": study}), *study_tables(study)]:
-        place = folder / (
-            "" if table.name in ("methods", "methods-macro", "kinds", "kinds-best-method") else "planted-texts"
-        )
+    places = [(folder, table) for table in cross_tables({"planted texts": study})]
+    places += [(folder / "planted-texts", table) for table in study_tables(study)]
+    for place, table in places:
         texts = [(place / f"{table.name}.{ending}").read_text("utf-8") for ending in ("md", "tex")]
         for row in table.rows:
             for column, cell in zip(table.columns, row, strict=True):
@@ -310,25 +309,39 @@ def test_studies_without_a_method_or_kind_leave_its_cells_empty(study: StudyTabl
     assert row[3].value is not None
 
 
-def test_concepts_that_are_not_estimable_show_no_score(study: StudyTables) -> None:
+def test_concepts_that_are_not_estimable_say_so_beside_the_value(study: StudyTables) -> None:
     doubtful = study.summary["concepts"][0]
 
     def flagged(row: dict[str, Any]) -> list[dict[str, Any]]:
         return [{**row, "estimable": row["concept"] != doubtful, "unit": 7 if row["kind"] == "mean" else None}]
 
     metrics = changed(study.result.metrics, flagged)
-    tables = named(StudyTables(with_fields(study.result, metrics=metrics), study.summary))
+    result = with_fields(study.result, metrics=metrics)
+    plain, tables = named(study), named(StudyTables(result, study.summary))
+    for name, column in (("concepts", "F1"), ("best-layers", "F1 on test")):
+        for row, before in zip(tables[name].as_dict()["rows"], plain[name].as_dict()["rows"], strict=True):
+            none = row["concept"] == doubtful
+            assert (NOT_ESTIMABLE in row[f"{column} mark"]) == none
+            assert [row[f"{column} {end}"] is None for end in ("low", "high")] == [none] * 2
+            assert row[column] == before[column]
+        assert any("Not estimable" in note for note in tables[name].notes)
+        assert not any("Not estimable" in note for note in plain[name].notes)
     for row in tables["concepts"].as_dict()["rows"]:
-        none = row["concept"] == doubtful
-        assert (row["F1 mark"] == NOT_ESTIMABLE) == none
-        assert [row[name] is None for name in ("F1", "F1 low", "F1 high", "precision", "recall", "AUROC")] == [none] * 6
-        assert row["positives"] > 0
         assert row["unit"] == (7 if row["kind"] == "mean" else None)
-    assert any("Not estimable" in note for note in tables["concepts"].notes)
-    assert all(
-        (row["F1 on test mark"] == NOT_ESTIMABLE) == (row["concept"] == doubtful)
-        for row in tables["best-layers"].as_dict()["rows"]
+
+
+def test_kinds_that_mix_others_name_the_vectors(study: StudyTables) -> None:
+    def mixed(row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**row, "vectors": "mean" if row["concept"] == "joy" else row["kind"]}]
+
+    result = with_fields(study.result, metrics=changed(study.result.metrics, mixed))
+    rows = named(StudyTables(result, study.summary))["concepts"].as_dict()["rows"]
+    assert {(row["kind"], row["concept"]): row["vectors"] for row in rows}["linear", "joy"] == "mean"
+    assert {(row["kind"], row["concept"]): row["vectors"] for row in rows}["linear", "fear"] == "linear"
+    alone = with_fields(
+        study.result, metrics=changed(study.result.metrics, lambda row: [{**row, "vectors": row["kind"]}])
     )
+    assert "vectors" not in named(StudyTables(alone, study.summary))["concepts"].headers
 
 
 def test_micro_f1_is_a_table_where_it_was_recorded(study: StudyTables) -> None:
@@ -349,7 +362,15 @@ def test_micro_f1_is_a_table_where_it_was_recorded(study: StudyTables) -> None:
 
 def test_recorded_tables_are_laid_out_as_they_are(study: StudyTables) -> None:
     oracle = pa.table(
-        {"kind": ["kmeans"], "concept": ["joy"], "unit": [3], "f1": [0.5], "f1_low": [0.4], "f1_high": [0.6]}
+        {
+            "kind": ["kmeans", "kmeans"],
+            "chosen": [True, False],
+            "concept": ["joy", "joy"],
+            "unit": [3, 4],
+            "f1": [0.5, 0.2],
+            "f1_low": [0.4, 0.1],
+            "f1_high": [0.6, 0.3],
+        }
     )
     lengths = pa.table(
         {
@@ -377,6 +398,7 @@ def test_recorded_tables_are_laid_out_as_they_are(study: StudyTables) -> None:
     tables = named(
         StudyTables(with_fields(study.result, oracle=oracle, lengths=lengths, comparisons=comparisons), study.summary)
     )
+    assert tables["oracle"].headers == ("kind", "concept", "unit", "F1")
     assert tables["oracle"].text_rows() == [("kmeans", "joy", "3", f".500 [.400, .600] ({ORACLE})")]
     assert ORACLE in tables["oracle"].notes[0]
     assert tables["lengths"].as_dict()["rows"] == [

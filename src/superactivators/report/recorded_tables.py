@@ -28,12 +28,16 @@ def recorded_tables(study: StudyTables) -> list[Table | None]:
     lengths = getattr(study.result, "lengths", None)
     if lengths is not None and "concept" in lengths.column_names:
         lengths = selected(lengths, concept=ALL).drop_columns("concept")
+    matched = getattr(study.result, "oracle", None)
+    if matched is not None and "chosen" in matched.column_names:
+        matched = selected(matched, chosen=True).drop_columns("chosen")
     oracle = arrow_table(
         "oracle",
         "Units matched to concepts on test (oracle)",
-        getattr(study.result, "oracle", None),
-        (f"{ORACLE}: the unit of each concept is chosen with test labels, so this is a bound and no result.",),
+        matched,
+        (f"{ORACLE}: unit, layer and level of each concept are chosen with test labels; a bound, not a result.",),
         mark=ORACLE,
+        names={"f1": "F1", "delta": "δ", "n_positive": "positives", "site": "layer"},
     )
     return [
         comparisons or leads_table(study),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from superactivators.detection.metrics import aggregate
 from superactivators.detection.results import REFERENCE
 from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.recorded_tables import recorded_tables
-from superactivators.report.study_results import BOLD, INTERVALS, KINDLESS, StudyTables, best_of
+from superactivators.report.study_results import BOLD, INTERVALS, KINDLESS, Pair, StudyTables, best_of
 from superactivators.report.tables import selected
 
 NO_VECTORS = "no vectors"
@@ -29,11 +29,6 @@ def study_tables(study: StudyTables) -> list[Table]:
         *recorded_tables(study),
     )
     return [table for table in found if table is not None and table.rows]
-
-
-def estimate(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a row's F1 with its nested interval."""
-    return {"value": row["f1"], "low": row.get("f1_low"), "high": row.get("f1_high")}
 
 
 def layers_table(study: StudyTables) -> Table:
@@ -108,71 +103,87 @@ def concepts_table(study: StudyTables) -> Table:
     rows, cal = study.chosen_rows(), study.chosen_rows("cal")
     focus = [(kind, study.focus(kind)) for kind in study.kinds]
     concepts: list[str] = list(study.summary["concepts"])
-    best = {
-        concept: best_of({pair: cal[*pair, concept]["f1"] for pair in focus if (*pair, concept) in cal})
-        for concept in concepts
-    }
-    names = ("precision", "recall", "auroc")
-    has_unit = any(row.get("unit") is not None for row in rows.values())
+    shown = [(pair, concept) for pair in focus for concept in concepts if (*pair, concept) in rows]
+    best = {concept: _best_pair(cal, focus, concept) for concept in concepts}
+    held = [rows[*pair, concept] for pair, concept in shown]
+    # Kinds that mix others say whose vector they took; units exist only where they are matched.
+    mixed = any(row.get("vectors", row["kind"]) != row["kind"] for row in held if row["kind"] not in KINDLESS)
+    matched = any(row.get("unit") is not None for row in held)
+    names = {"precision": "precision", "recall": "recall", "auroc": "AUROC"}
     columns = (
         *(Column(name, text=True) for name in ("kind", "method", "concept")),
         Column("positives"),
         Column("prevalence"),
         Column("F1", interval=True),
-        *(Column({"auroc": "AUROC"}.get(name, name)) for name in names),
+        *(Column(name) for name in names.values()),
         Column("layer", text=True),
         Column("δ", places=None),
-        *([Column("unit")] if has_unit else []),
+        *([Column("vectors", text=True)] if mixed else []),
+        *([Column("unit")] if matched else []),
     )
-    content = []
-    for pair in focus:
-        for concept in concepts:
-            row = rows.get((*pair, concept))
-            if row is None:
-                continue
-            doubtful = row.get("estimable") is False
-            is_best = pair == best[concept] and not doubtful
-            f1 = Cell(None, mark=NOT_ESTIMABLE) if doubtful else Cell.of(estimate(row), best=is_best)
-            content.append(
-                (
-                    *(Cell(text) for text in (*pair, concept)),
-                    Cell.of(row["n_positive"]),
-                    Cell.of(row["prevalence"]),
-                    f1,
-                    *(Cell.of(None if doubtful else row[name]) for name in names),
-                    Cell.of(row["site"]),
-                    Cell.of(row["delta"]),
-                    *([Cell.of(row.get("unit"))] if has_unit else []),
-                )
-            )
-    notes = (INTERVALS, f"{BOLD} One kind per concept.")
-    doubt = ("Not estimable: the concept has too few positive or negative test samples.",)
-    some = any(row[5].mark for row in content)
-    return Table("concepts", "Detection of each concept on test", columns, tuple(content), notes + doubt * some)
+    content = tuple(
+        (
+            *(Cell(text) for text in (*pair, concept)),
+            Cell.of(row["n_positive"]),
+            Cell.of(row["prevalence"]),
+            _f1(row, pair == best[concept]),
+            *(Cell.of(row[name]) for name in names),
+            Cell.of(row["site"]),
+            Cell.of(row["delta"]),
+            *([Cell.of(row["vectors"])] if mixed else []),
+            *([Cell.of(row.get("unit"))] if matched else []),
+        )
+        for (pair, concept), row in zip(shown, held, strict=True)
+    )
+    notes = (INTERVALS, f"{BOLD} One kind per concept.", *_doubts(held))
+    return Table("concepts", "Detection of each concept on test", columns, content, notes)
 
 
 def best_layers_table(study: StudyTables) -> Table:
     """Layer and level that every kind and method chose for each concept on cal, with its own test F1."""
     rows, cal = study.chosen_rows(), study.chosen_rows("cal")
-    content = []
+    content, held = [], []
     for concept in study.summary["concepts"]:
-        held = [pair for pair in study.pairs if (*pair, concept) in rows]
-        best = best_of({pair: cal[*pair, concept]["f1"] for pair in held if (*pair, concept) in cal})
-        for pair in held:
-            row = rows[*pair, concept]
-            doubtful = row.get("estimable") is False
-            f1 = Cell(None, mark=NOT_ESTIMABLE) if doubtful else Cell.of(estimate(row), best=pair == best)
-            before = cal.get((*pair, concept), {}).get("f1")
-            texts = (Cell(text) for text in (concept, *pair, row["site"]))
-            content.append((*texts, Cell.of(row["delta"]), Cell.of(before), f1))
+        best = _best_pair(cal, study.pairs, concept)
+        for pair in study.pairs:
+            row = rows.get((*pair, concept))
+            if row is not None:
+                before = cal.get((*pair, concept), {}).get("f1")
+                texts = (Cell(text) for text in (concept, *pair, row["site"]))
+                content.append((*texts, Cell.of(row["delta"]), Cell.of(before), _f1(row, pair == best)))
+                held.append(row)
     columns = (
         *(Column(name, text=True) for name in ("concept", "kind", "method", "layer")),
         Column("δ", places=None),
         Column("F1 on cal"),
         Column("F1 on test", interval=True),
     )
-    notes = ("Each kind and method reads its own results.", INTERVALS, f"{BOLD} One row per concept.")
+    notes = (
+        "Each kind and method reads its own results.",
+        INTERVALS,
+        f"{BOLD} One row per concept.",
+        *_doubts(held),
+    )
     return Table("best-layers", "Best layer for each concept, kind and method", columns, tuple(content), notes)
+
+
+def _best_pair(cal: Mapping[tuple[str, str, str], Mapping[str, Any]], pairs: Sequence[Pair], concept: str) -> Pair:
+    """Kind and method with the highest F1 on cal for a concept."""
+    found: Pair = best_of({pair: cal[*pair, concept]["f1"] for pair in pairs if (*pair, concept) in cal})
+    return found
+
+
+def _f1(row: Mapping[str, Any], is_best: bool) -> Cell:
+    """F1 with its nested interval, or a remark where the interval cannot be estimated."""
+    if row.get("estimable") is False:
+        return Cell.of(row["f1"], NOT_ESTIMABLE, best=is_best)
+    return Cell.of({"value": row["f1"], "low": row.get("f1_low"), "high": row.get("f1_high")}, best=is_best)
+
+
+def _doubts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if all(row.get("estimable") is not False for row in rows):
+        return []
+    return ["Not estimable: too few positive test samples for an interval, so the value tells little."]
 
 
 def _column(kind: str) -> str:
