@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from superactivators import registry
-from superactivators.concepts.learning import kinds
+from superactivators.concepts.units import kinds
 from superactivators.data.sources import datasets
 from superactivators.detection.methods import methods
 from superactivators.errors import StudyError, SuperActivatorsError

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, final
 
 from superactivators.artefacts import Format, reported
 from superactivators.baselines.prompt_questions import Question, Reply
@@ -117,7 +117,7 @@ class AnswerLog:
             os.fsync(self._file)
         os.close(self._file)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> AnswerLog:
         return self
 
     def __exit__(

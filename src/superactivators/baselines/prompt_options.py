@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from string import Formatter
 from typing import Any, final
@@ -35,8 +35,8 @@ class PromptOptions:
         Base URL of an OpenAI-compatible server, such as ``"http://localhost:8000/v1"``. None: the model runs here.
     api_key_env : str or None
         Name of the environment variable that holds the key. The key itself is never kept.
-    splits : tuple of str
-        Whose samples are asked about.
+    splits : sequence of str
+        Whose samples are asked about; kept as a tuple.
     max_tokens : int
         Longest answer, in tokens. Models that reason before they answer need hundreds or thousands.
     concurrency : int
@@ -74,7 +74,7 @@ class PromptOptions:
     model: str
     endpoint: str | None = None
     api_key_env: str | None = None
-    splits: tuple[str, ...] = ("test",)
+    splits: Sequence[str] = ("test",)
     max_tokens: int = 64
     concurrency: int = 8
     batch: int = 8

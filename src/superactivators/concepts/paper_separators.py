@@ -40,6 +40,9 @@ PATIENCE, LEAST_GAIN = 20, 1e-3
 STEP_BYTES = 2**23
 """Rows gathered ahead for a few steps: large enough to be worth a call, small enough to stay in the cache."""
 
+LEAST_AT_ONCE = 16
+"""Concepts that step together, however large their steps."""
+
 STOPS = ("epochs", "f1", "patience", "not estimable")
 
 
@@ -149,7 +152,7 @@ def fit_paper_separators(
         stopped=(),
     )
     stopped = np.full(n_concepts, STOPS.index("not estimable"))
-    at_once = max(1, memory // 4 // (4 * batch * rows.width))
+    at_once = max(LEAST_AT_ONCE, STEP_BYTES // (4 * batch * rows.width))
     for begin in range(0, len(draws.concepts), at_once):
         training = _Training(held, draws, order, slice(begin, begin + at_once), batch, max_epochs)
         training.run(found, stopped)
@@ -194,7 +197,7 @@ class _Draws:
     n : int64 array of shape (all concepts,)
         Rows of the smaller class.
     concepts : int64 array of shape (estimable concepts,)
-        Columns.
+        Columns, those with few rows first.
     rows : int64 array of shape (drawn rows,)
         Of each estimable concept first the n positive rows, then the n negative ones.
     offsets : int64 array of shape (estimable concepts + 1,)
@@ -217,7 +220,9 @@ class _Draws:
             minlength=labels.shape[1],
         )
         n = np.minimum(positives, len(known_rows) - positives)
-        concepts = np.flatnonzero(n > 0)
+        # Concepts with about as many rows stand together, so that few wait for others.
+        concepts = np.argsort(n, kind="stable")
+        concepts = concepts[n[concepts] > 0]
         generators = [generator_of(seed, names[c]) for c in concepts.tolist()]
         drawn = [np.empty(0, dtype=np.int64)]
         # Each concept draws from a generator of its own, so this goes from one to the next; it is a small part of the

@@ -311,7 +311,7 @@ def prune_latents(
     fired = np.zeros(encoder.n_latents, dtype=np.int64)
     for _, block in cal.blocks():
         for _, latents in encoder.blocks(block):
-            fired += (latents > 0).sum(dim=0).numpy()
+            fired += np.count_nonzero(latents.numpy() > 0, axis=0)
     dead, ubiquitous = fired < least, fired > share * cal.n_rows
     left = np.flatnonzero(~dead & ~ubiquitous)
     if not len(left):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer
 
-from superactivators.detection.intervals import LEVEL, centred_interval, interval
+from superactivators.detection.intervals import LEVEL, centred_interval, damped, interval
 from superactivators.detection.metrics import aggregate, f1_of, micro_f1
 from superactivators.detection.selection import Calibration, Choice, Ranked
 from superactivators.detection.tail import compact
@@ -88,9 +88,23 @@ class Bootstrapped:
     nested_micro: Float[np.ndarray, " r"]
     fixed_micro: Float[np.ndarray, " r"]
 
-    def averages(self, *, nested: bool) -> dict[str, Float[np.ndarray, " r"]]:
+    @property
+    def damped(self) -> Float[np.ndarray, "r c"]:
+        """F1 whose spread is that of the procedure, for nested intervals (`intervals.damped`)."""
+        return damped(self.nested, self.fixed)
+
+    @property
+    def damped_micro(self) -> Float[np.ndarray, " r"]:
+        """Micro F1 whose spread is that of the procedure."""
+        return damped(self.nested_micro, self.fixed_micro)
+
+    def averages(self, kind: Literal["nested", "fixed", "damped"]) -> dict[str, Float[np.ndarray, " r"]]:
         """Weighted, macro and micro F1 of every resample."""
-        f1, micro = (self.nested, self.nested_micro) if nested else (self.fixed, self.fixed_micro)
+        f1, micro = {
+            "nested": (self.nested, self.nested_micro),
+            "fixed": (self.fixed, self.fixed_micro),
+            "damped": (self.damped, self.damped_micro),
+        }[kind]
         return {**aggregate(f1, self.positives), "micro": micro}
 
 

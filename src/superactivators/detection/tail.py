@@ -30,7 +30,7 @@ def check_deltas(deltas: object) -> tuple[float, ...]:
     return levels
 
 
-def _ranks(counts: Integer[np.ndarray, "*rest"], deltas: tuple[float, ...]) -> Float[np.ndarray, "levels *rest"]:
+def level_ranks(counts: Integer[np.ndarray, "*rest"], deltas: tuple[float, ...]) -> Float[np.ndarray, "levels *rest"]:
     """Ranks (n - 1)(1 - delta), delta on the first axis; near-integers are snapped, so that ties stay ties."""
     ranks = np.multiply.outer(1 - np.array(deltas), np.maximum(counts.astype(np.int64), 1) - 1)
     nearest = np.rint(ranks)
@@ -96,16 +96,22 @@ class Tail:
     ) -> Tail:
         """Collect the activations of in-concept tokens (the SuperActivators' thresholds)."""
         pairs = labels.tocoo()
-        return Tail._of_pairs(scores[pairs.row, pairs.col], owners[pairs.row], pairs.col, scores.shape[1])
+        return Tail.of_pairs(scores[pairs.row, pairs.col], owners[pairs.row], pairs.col, scores.shape[1])
 
     @staticmethod
     def of_samples(scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"]) -> Tail:
         """Collect the pooled scores of positive samples (the baselines' thresholds)."""
         row, column = np.nonzero(labels)
-        return Tail._of_pairs(scores[row, column], row, column, scores.shape[1])
+        return Tail.of_pairs(scores[row, column], row, column, scores.shape[1])
 
     @staticmethod
-    def _of_pairs(values: np.ndarray, owners: np.ndarray, concepts: np.ndarray, n_concepts: int) -> Tail:
+    def of_pairs(
+        values: Float[np.ndarray, " pairs"],
+        owners: Integer[np.ndarray, " pairs"],
+        concepts: Integer[np.ndarray, " pairs"],
+        n_concepts: int,
+    ) -> Tail:
+        """Collect scores of which each belongs to one sample and one concept."""
         order = np.lexsort((values, concepts))
         bounds = np.searchsorted(concepts[order], np.arange(n_concepts + 1))
         return Tail(values[order].astype(np.float64), owners[order].astype(np.int64), bounds.astype(np.int64))
@@ -120,6 +126,12 @@ class Tail:
         """Number of scores of each concept."""
         return np.diff(self.bounds)
 
+    def of_concept(self, concept: int) -> Tail:
+        """Keep one concept's scores."""
+        part = slice(self.bounds[concept], self.bounds[concept + 1])
+        values = self.values[part]
+        return Tail(values, self.owners[part], np.array([0, len(values)], dtype=np.int64))
+
     def quantiles(self, deltas: tuple[float, ...]) -> Float[np.ndarray, "levels c"]:
         """Thresholds: the linearly interpolated (1 - delta) quantile of every concept.
 
@@ -128,7 +140,7 @@ class Tail:
         float64 array of shape (deltas, concepts)
             Infinite (never reached) where a concept has no score.
         """
-        ranks = _ranks(self.counts, deltas)
+        ranks = level_ranks(self.counts, deltas)
         low = np.floor(ranks).astype(np.int64)
         high = np.minimum(low + 1, np.maximum(self.counts - 1, 0))
         return self._between(self.bounds[:-1] + low, self.bounds[:-1] + high, ranks - low, self.counts > 0)
@@ -149,7 +161,7 @@ class Tail:
         running = running_weights(drawn, self.owners)
         base = running[self.bounds[:-1]]
         counts = running[self.bounds[1:]] - base
-        ranks = _ranks(counts, deltas)
+        ranks = level_ranks(counts, deltas)
         low = np.floor(ranks).astype(drawn.dtype)
         high = np.minimum(low + 1, np.maximum(counts, 1) - 1).astype(drawn.dtype)
         places = self._places(running, base, np.concatenate([low, high]))
@@ -163,15 +175,19 @@ class Tail:
     ) -> Int[np.ndarray, "ranks c r"]:
         """Positions of the scores of given ranks in resamples: bisection for all of them at once."""
         n_resamples = running.shape[1]
-        flat, column = running.ravel(), np.arange(n_resamples)
-        low = np.broadcast_to(self.bounds[:-1, None], ranks.shape)
-        high = np.broadcast_to(np.maximum(self.bounds[1:] - 1, self.bounds[:-1])[:, None], ranks.shape)
+        # Half as wide as the usual positions, where they fit: the bisection moves little else.
+        kind = np.int32 if running.size < 2**31 else np.int64
+        flat, column = running.ravel(), np.arange(n_resamples, dtype=kind)
+        bounds = self.bounds.astype(kind)[:, None]
+        low = np.broadcast_to(bounds[:-1], ranks.shape).copy()
+        high = np.broadcast_to(np.maximum(bounds[1:] - 1, bounds[:-1]), ranks.shape).copy()
         for _ in range(int(self.counts.max(initial=0)).bit_length()):
             middle = (low + high) >> 1
-            reached = np.take(flat, (middle + 1) * n_resamples + column, mode="clip") - base
-            further = (reached <= ranks) & (middle < high)
-            low, high = np.where(further, middle + 1, low), np.where(further, high, middle)
-        return np.asarray(low)
+            reached = np.take(flat, (middle + 1) * n_resamples + column, mode="clip")
+            further = (reached - base <= ranks) & (middle < high)
+            np.copyto(low, middle + 1, where=further)
+            np.copyto(high, middle, where=~further)
+        return low.astype(np.int64)
 
     def _between(
         self, low: np.ndarray, high: np.ndarray, share: np.ndarray, filled: np.ndarray
@@ -180,4 +196,7 @@ class Tail:
             return np.full(low.shape, np.inf)
         last = len(self.values) - 1
         below, above = self.values[np.minimum(low, last)], self.values[np.minimum(high, last)]
-        return np.asarray(np.where(filled, below + share * (above - below), np.inf))
+        # Samples too short for a pooling score minus infinity; between it and a number there is no middle.
+        step = np.subtract(above, below, out=np.zeros_like(above), where=np.isfinite(below))
+        between = np.where(np.isfinite(below) | (share == 0), below + share * step, above)
+        return np.asarray(np.where(filled, between, np.inf))

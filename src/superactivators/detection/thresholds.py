@@ -112,6 +112,6 @@ class Threshold:
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> Threshold:
         """Read what `as_dict` gave; raises ``TypeError`` if fields are missing or unknown."""
-        absent = {"value": float("inf"), "low": float("nan"), "high": float("nan")}
+        absent = {"value": float("inf"), **dict.fromkeys(("delta", "low", "high"), float("nan"))}
         given: dict[str, Any] = {name: absent.get(name) if value is None else value for name, value in fields.items()}
         return Threshold(**given)

@@ -98,9 +98,14 @@ def _same(one: Scaling, other: Scaling) -> bool:
 
 
 def score_samples(states: States, bank: ConceptBank) -> SiteScores:
-    """Score all sample states of one site against a bank of sample states."""
-    if bank.level != "sample":
+    """Score one state of every sample, of the bank's level, against a bank of such states.
+
+    Raises
+    ------
+    StudyError
+        If the bank is one of token states.
+    """
+    if bank.level == "token":
         raise StudyError("score_samples needs a bank of sample states")
-    scores = bank.activations(states.values.samples(bank.site)).numpy()
-    nothing = np.empty((0, len(bank.concepts)), dtype=np.float32)
-    return SiteScores(bank.kind, "sample", bank.site, {WHOLE: scores}, np.empty(0, dtype=np.int64), nothing)
+    scores = bank.activations(states.of_samples(bank.site, bank.level)).numpy()
+    return SiteScores.of_samples(bank.kind, bank.level, bank.site, {WHOLE: scores})

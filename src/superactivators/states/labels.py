@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias, final
 
@@ -58,6 +59,25 @@ class Labels:
     def in_split(self, split: str) -> Int[np.ndarray, " k"]:
         """Numbers of the samples of one split."""
         return np.flatnonzero(self.splits == split)
+
+    @cached_property
+    def carried(self) -> sp.csr_matrix:
+        """Which tokens stand for which concept when vectors and thresholds are learned, bool [tokens, concepts].
+
+        The labelled ones; where nobody labelled tokens, every token of a positive sample (METHOD section 5).
+        """
+        if self.tokens is not None:
+            return self.tokens
+        return sp.csr_matrix(self.samples)[segment_ids(self.offsets)]
+
+    @cached_property
+    def counted(self) -> Bool[np.ndarray, " tokens"]:
+        """Which tokens count when vectors are learned: the known ones; where nobody labelled tokens, all."""
+        return self.known if self.tokens is not None else np.ones(int(self.offsets[-1]), dtype=bool)
+
+    def without_tokens(self) -> Labels:
+        """Forget which tokens carry what, as if only samples had been labelled."""
+        return replace(self, tokens=None, known=np.zeros_like(self.known))
 
     def with_concepts(self, concepts: list[str]) -> Labels:
         """Keep only the named concepts, in the given order."""

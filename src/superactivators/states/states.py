@@ -20,7 +20,8 @@ from superactivators.ragged import rows_of, segment_ids
 from superactivators.states.labels import Labels
 from superactivators.states.scaling import Scaling
 
-Level: TypeAlias = Literal["token", "sample"]
+Level: TypeAlias = Literal["token", "sample", "mean"]
+"""Which states: of tokens, of whole samples (CLS, or what the model gives), or the means of the tokens' states."""
 
 
 @runtime_checkable
@@ -113,6 +114,41 @@ class States:
         arrays = [array_fingerprint(array) for array in (labels.samples, labels.known, *tokens)]
         return fingerprint([self.values.fingerprint, labels.ids, labels.splits.tolist(), labels.concepts, arrays])
 
+    def of_samples(self, site: str, level: Level) -> Float[Tensor, "n d"]:
+        """One state for each sample.
+
+        Parameters
+        ----------
+        site : str
+            One of `sites`.
+        level : str
+            ``"sample"``: as the backbone gives them; ``"mean"``: the mean of the sample's token states (zero for a
+            sample without tokens).
+
+        Returns
+        -------
+        float32 tensor of shape (samples, width)
+
+        Raises
+        ------
+        StudyError
+            If there are no sample states.
+        """
+        if level == "sample":
+            self._need_sample_states()
+            return self.values.samples(site)
+        if site not in self._means:
+            self._means[site] = mean_states(self.values, site)
+        return self._means[site]
+
+    @cached_property
+    def _means(self) -> dict[str, Float[Tensor, "n d"]]:
+        return {}
+
+    def _need_sample_states(self) -> None:
+        if not self.values.has_sample_states:
+            raise StudyError("these states have no sample states; pass sample_values, or leave out the method 'cls'")
+
     def with_concepts(self, concepts: Sequence[str]) -> States:
         """Keep only the named concepts; unknown names raise ``DataError``."""
         for name in concepts:
@@ -130,14 +166,14 @@ class States:
         split : str
             ``"train"``, ``"cal"`` or ``"test"``.
         level : str
-            ``"token"`` or ``"sample"``.
+            ``"token"``, or ``"sample"`` and ``"mean"`` with one row for each sample (see `of_samples`).
         """
         if site not in self.sites:
             raise StudyError(f"no states at {site!r}; {allowed(site, self.sites)}")
         if split not in SPLITS:
             raise StudyError(f"unknown split {split!r}; {allowed(split, SPLITS)}")
-        if level == "sample" and not self.values.has_sample_states:
-            raise StudyError("these states have no sample states; pass sample_values, or leave out the method 'cls'")
+        if level == "sample":
+            self._need_sample_states()
         return StateRows(self, site, self.labels.in_split(split), level)
 
 
@@ -170,7 +206,7 @@ class StateRows:
         self._scaling = scaling
         self.samples = samples
         labels = states.labels
-        if level == "sample":
+        if level != "token":
             self.offsets = np.arange(len(samples) + 1, dtype=np.int64)
             self.labels = sp.csr_matrix(labels.samples[samples])
             self.known = np.ones(len(samples), dtype=bool)
@@ -178,13 +214,7 @@ class StateRows:
         lengths = np.diff(states.offsets)[samples]
         self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = rows_of(states.offsets, samples)
-        if labels.tokens is None:
-            # Sample labels only: every token of a positive sample stands in for the concept.
-            owner = np.repeat(np.arange(len(samples)), lengths)
-            self.labels = sp.csr_matrix(labels.samples[samples])[owner]
-            self.known = np.ones(len(rows), dtype=bool)
-        else:
-            self.labels, self.known = labels.tokens[rows], labels.known[rows]
+        self.labels, self.known = labels.carried[rows], labels.counted[rows]
 
     @property
     def n_rows(self) -> int:
@@ -203,8 +233,9 @@ class StateRows:
     def blocks(self) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
         """Yield the first row number and the float32 rows of each block."""
         values = self._states.values
-        if self._level == "sample":
-            yield 0, self._finished(values.samples(self._site)[torch.from_numpy(self.samples)])
+        if self._level != "token":
+            of_samples = self._states.of_samples(self._site, self._level)
+            yield 0, self._finished(of_samples[torch.from_numpy(self.samples)])
             return
         wanted = np.zeros(len(self._states.offsets) - 1, dtype=bool)
         wanted[self.samples] = True
@@ -218,3 +249,19 @@ class StateRows:
 
     def _finished(self, block: Tensor) -> Float[Tensor, "rows d"]:
         return block.float() if self._scaling is None else self._scaling.apply(block)
+
+
+def mean_states(values: StateValues, site: str) -> Float[Tensor, "n d"]:
+    """Mean of each sample's token states, in one streamed pass, summed in float64; zero for a sample without tokens.
+
+    Returns
+    -------
+    float32 tensor of shape (samples, width)
+    """
+    lengths = torch.from_numpy(np.diff(values.offsets))
+    means = torch.zeros(len(lengths), values.width)
+    for first, block in values.blocks(site):
+        begin, end = (int(np.searchsorted(values.offsets, edge)) for edge in (first, first + len(block)))
+        sums = torch.segment_reduce(block.double(), "sum", lengths=lengths[begin:end], axis=0)
+        means[begin:end] = (sums / lengths[begin:end, None].clamp_min(1)).float()
+    return means

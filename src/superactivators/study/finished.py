@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from superactivators.detection.store import load_detection
 from superactivators.errors import StoreError, StudyError
 from superactivators.report.exports import FORMATS, export_tables
 from superactivators.report.study_results import StudyTables
 from superactivators.study.fit import SUMMARY
-from superactivators.study.stages import load_detection
 
 
 def open_studies(folders: Sequence[str | Path], *, names: Sequence[str] | None = None) -> dict[str, StudyTables]:

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import torch
-
-from superactivators.artefacts import Format, fingerprint, is_current, package_versions, write_bytes, writing
+from superactivators.artefacts import write_bytes
+from superactivators.concepts.kinds import KindOptions
 from superactivators.data.dataset import ConceptDataset
 from superactivators.data.sources import load_dataset
-from superactivators.detection.detector import FORMAT as DETECTOR
-from superactivators.detection.detector import Detector
-from superactivators.detection.methods import methods
-from superactivators.detection.results import REFERENCE, DetectionResult
+from superactivators.detection.results import DetectionResult
+from superactivators.detection.store import load_detection
+from superactivators.detection.tail import DELTAS
 from superactivators.errors import StoreError
 from superactivators.models.backbone import Backbone
-from superactivators.report.page import ReportInputs, render_report
+from superactivators.scores.pooling import MIN_TOKENS
 from superactivators.states.extraction import ExtractionPlan, extract, open_states, plan_extraction
 from superactivators.states.states import States
-from superactivators.states.store import StateStore
+from superactivators.study.checks import check_codes
 from superactivators.study.clock import Clock, peak_memory
-from superactivators.study.coverage import Coverage, cover
+from superactivators.study.coverage import cover
 from superactivators.study.fit import SUMMARY
+from superactivators.study.outputs import about_study, check_study, save_detectors, save_report, save_tables
+from superactivators.study.plan import StudyPlan, default_methods, plan_of
+from superactivators.study.protocol import with_protocol
 from superactivators.study.settings import StudySettings
-from superactivators.study.stages import Stages, StudyPlan, load_detection
+from superactivators.study.stages import Stages
 
-REPORT = Format("superactivators/report", 1)
-ABOUT = ("data", "model", "kinds", "methods", "seed", "settings", "packages", "torch_threads", "notes", "seconds")
+ABOUT = (
+    "data",
+    "model",
+    "kinds",
+    "methods",
+    "seed",
+    "settings",
+    "packages",
+    "torch_threads",
+    "notes",
+    "checks",
+    "seconds",
+)
 """Entries of the summary that say what was run."""
 
 
@@ -69,6 +81,8 @@ def study_states(
     deltas: Sequence[float] | None = None,
     resamples: int = 1000,
     min_positives: int = 1,
+    min_tokens: int = MIN_TOKENS,
+    options: KindOptions | None = None,
     seed: int = 0,
 ) -> DetectionResult:
     """Study states that are at hand, in memory: the same tables as a study folder holds.
@@ -80,13 +94,18 @@ def study_states(
     kinds : sequence of str
         Concept kinds.
     methods : sequence of str, optional
-        Detection methods; by default all, without ``cls`` where there are no sample states.
+        Detection methods; by default those of a study, without ``cls`` where there are no sample states. Methods that
+        look at texts, sentences or patch grids need a study of a data set.
     deltas : sequence of float, optional
         Sparsity levels.
     resamples : int
         Bootstrap resamples; 0 for no intervals.
     min_positives : int
         Concepts with fewer positive samples in any split are left out (``summary["excluded"]`` says why).
+    min_tokens : int
+        Tokens that the method ``min-tokens`` asks for.
+    options : KindOptions, optional
+        Numbers of clusters, a sparse autoencoder.
     seed : int
 
     Returns
@@ -100,16 +119,15 @@ def study_states(
     DataError
         If no concept has enough positives.
     """
-    plan = StudyPlan(kinds=tuple(kinds), resamples=resamples, seed=seed)
-    chosen = (
-        methods if methods is not None else [m for m in plan.methods if m != "cls" or states.values.has_sample_states]
-    )
+    named = default_methods(None, has_sample_states=states.values.has_sample_states) if methods is None else methods
     plan = StudyPlan(
         kinds=tuple(kinds),
-        methods=tuple(chosen),
-        deltas=plan.deltas if deltas is None else tuple(deltas),
+        methods=tuple(named),
+        deltas=DELTAS if deltas is None else tuple(deltas),
         resamples=resamples,
         seed=seed,
+        options=KindOptions() if options is None else options,
+        min_tokens=min_tokens,
     )
     coverage = cover(states.labels, min_positives)
     result = Stages(states.with_concepts(coverage.kept), plan, None, Clock()).run()
@@ -186,10 +204,13 @@ def run_study(
         settings = StudySettings.load(Path(settings))
     elif not isinstance(settings, StudySettings):
         settings = StudySettings.of(dict(settings))
-    folder, clock, plan = Path(out), Clock(say), _plan(settings)
+    folder, clock = Path(out), Clock(say)
+    _check_early(settings)
     _make_folder(folder)
     with clock.stage("data", "data"):
         dataset = open_dataset(settings)
+    settings = with_protocol(settings, dataset.modality)
+    plan = plan_of(settings, dataset.modality)
     with clock.stage("model", f"model {settings.model.name}"):
         backbone = open_backbone(settings)
     before = peak_memory()
@@ -205,17 +226,21 @@ def run_study(
             batch_tokens=settings.states.batch_tokens,
             progress=progress,
         )
+    states = supervised(states, settings)
     coverage = cover(states.labels, settings.data.min_positives)
     chosen = states.with_concepts(coverage.kept)
-    stages = Stages(chosen, plan, folder, clock)
+    stages = Stages(chosen, plan, folder, clock, dataset)
     result = stages.run()
-    about = _about(settings, backbone, dataset, states, coverage)
+    about = about_study(settings, plan, backbone, dataset, states, coverage)
     with clock.stage("detectors", "detectors"):
-        _save_detectors(folder, stages, chosen, result, settings, backbone, about)
+        save_detectors(folder, stages, result, settings, backbone, about)
+    with clock.stage("checks", "checks"):
+        about["checks"] = check_study(stages, dataset, chosen, result, about, settings.run.silence)
     old = _read_summary(folder)
     seconds = {**old.get("seconds", {}), **clock.seconds}
     with clock.stage("report", "report"):
-        _save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds})
+        save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds})
+        save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, {**about, **result.summary})
     found = json.loads(json.dumps({**about, **result.summary}))
     if all(old.get(name) == value for name, value in found.items()):
         return StudyResult(folder, result, old)
@@ -257,20 +282,29 @@ def render_again(folder: str | Path) -> Path:
     if dataset.fingerprint != made_from:
         raise StoreError(f"{path}: its data set has changed since; run the study again")
     states = open_states(path / "states").with_concepts(concepts)
-    stages = Stages(states, _plan(settings), path, Clock())
-    _save_report(path, dataset, states, stages, load_detection(path / "detection"), about, again=True)
+    states = supervised(states, settings)
+    plan, result = plan_of(settings, dataset.modality), load_detection(path / "detection")
+    stages = Stages(states, plan, path, Clock(), dataset)
+    save_report(path, dataset, states, stages, result, about, again=True)
     return path / "report" / "index.html"
 
 
-def _plan(settings: StudySettings) -> StudyPlan:
-    return StudyPlan(
-        kinds=tuple(settings.concepts.kinds),
-        methods=tuple(settings.detection.methods),
-        deltas=tuple(settings.detection.deltas),
-        resamples=settings.detection.resamples,
-        seed=settings.run.seed,
-        memory=settings.concepts.memory_mib * 2**20,
-    )
+def supervised(states: States, settings: StudySettings) -> States:
+    """Forget the labels of tokens where a study asks for those of samples only."""
+    if settings.data.supervision == "tokens":
+        return states
+    return replace(states, labels=states.labels.without_tokens())
+
+
+def _check_early(settings: StudySettings) -> None:
+    """Refuse wrong names before anything is loaded."""
+    if isinstance(settings.concepts.kinds, list):
+        StudyPlan(kinds=tuple(name for name in settings.concepts.kinds if name != "sae") or ("mean",))
+    if isinstance(settings.detection.methods, list):
+        prompt = None if settings.prompt is None else settings.prompt.options()
+        StudyPlan(methods=tuple(settings.detection.methods), prompt=prompt)
+    StudyPlan(deltas=tuple(settings.detection.deltas))
+    check_codes(settings.run.silence)
 
 
 def _make_folder(folder: Path) -> None:
@@ -287,113 +321,3 @@ def _read_summary(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _about(
-    settings: StudySettings, backbone: Backbone, dataset: ConceptDataset, states: States, coverage: Coverage
-) -> dict[str, Any]:
-    """Everything a reader of the results wants to know about the run."""
-    labels, encoding = states.labels, _encoding(states)
-    notes = []
-    if encoding is not None and int(encoding.cut.sum()):
-        notes.append(f"{int((encoding.cut > 0).sum())} texts were truncated by {int(encoding.cut.sum())} tokens.")
-    if labels.lost_by_crop:
-        lost = ", ".join(f"{name} {count}" for name, count in labels.lost_by_crop.items())
-        notes.append(f"The model's crop removed every labelled pixel of a concept in some images: {lost}.")
-    splits, counts = labels.splits.tolist(), {}
-    for split in ("train", "cal", "test"):
-        counts[split] = splits.count(split)
-    return {
-        "data": {
-            "name": dataset.name,
-            "modality": dataset.modality,
-            "fingerprint": dataset.fingerprint,
-            "samples": counts,
-            "tokens": int(states.offsets[-1]),
-            "positives": coverage.positives,
-            "excluded": coverage.excluded,
-            "positives_lost_by_crop": labels.lost_by_crop,
-        },
-        "model": {
-            "name": backbone.name,
-            "blocks": backbone.n_blocks,
-            "width": backbone.width,
-            "fingerprint": backbone.fingerprint,
-            "sites": list(states.sites),
-        },
-        "kinds": list(settings.concepts.kinds),
-        "methods": {name: methods[name].summary for name in settings.detection.methods},
-        "seed": settings.run.seed,
-        "settings": settings.model_dump(exclude_none=True),
-        "packages": package_versions(),
-        "torch_threads": torch.get_num_threads(),
-        "notes": notes,
-    }
-
-
-def _encoding(states: States) -> Any:
-    return states.values.encoding if isinstance(states.values, StateStore) else None
-
-
-def _save_detectors(
-    folder: Path,
-    stages: Stages,
-    states: States,
-    result: DetectionResult,
-    settings: StudySettings,
-    backbone: Backbone,
-    about: Mapping[str, Any],
-) -> None:
-    """Write one detector bundle for each kind."""
-    rows = result.metrics.to_pylist()
-    for kind in about["kinds"]:
-        thresholds = [item for item in result.thresholds if item.kind == kind and item.method == REFERENCE]
-        if not thresholds:
-            continue
-        banks = {site: stages.bank(kind, "token", site) for site in {item.site for item in thresholds}}
-        test = {
-            row["concept"]: {name: row[name] for name in ("prevalence", "precision", "recall", "f1", "fpr", "n")}
-            for row in rows
-            if (row["split"], row["kind"], row["method"], row["chosen"]) == ("test", kind, REFERENCE, True)
-        }
-        detector = Detector.of(
-            banks,
-            thresholds,
-            model={"name": backbone.name, "fingerprint": backbone.fingerprint, "options": backbone.options},
-            dtype=settings.states.dtype,
-            card={
-                "data": about["data"]["name"],
-                "data_fingerprint": about["data"]["fingerprint"],
-                "modality": about["data"]["modality"],
-                "test": test,
-            },
-        )
-        target = folder / "detectors" / kind
-        if not is_current(target, DETECTOR, detector.fingerprint):
-            detector.save_pretrained(target)
-
-
-def _save_report(
-    folder: Path,
-    dataset: ConceptDataset,
-    states: States,
-    stages: Stages,
-    result: DetectionResult,
-    about: Mapping[str, Any],
-    *,
-    again: bool = False,
-) -> None:
-    made_from = fingerprint([REPORT.version, states.fingerprint, result.summary, {**about, "seconds": {}}])
-    if not again and is_current(folder / "report", REPORT, made_from):
-        return
-    inputs = ReportInputs(
-        title=f"{dataset.name} · {Path(about['model']['name']).name}",
-        dataset=dataset,
-        labels=states.labels,
-        encoding=_encoding(states),
-        result=result,
-        scores=stages.scores,
-        about=dict(about),
-    )
-    with writing(folder / "report", REPORT, made_from, {"title": inputs.title}) as writer:
-        writer.bytes("index.html", render_report(inputs).encode())

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from superactivators.baselines.prompt_options import PromptOptions
 from superactivators.detection.tail import DELTAS
 from superactivators.errors import StudyError, allowed
 
@@ -29,6 +30,7 @@ class DataSettings(_Section):
     min_positives: int = Field(default=5, ge=1)
     text_rule: Literal["overlap", "word"] = "overlap"
     patch_rule: Literal["any"] | Annotated[float, Field(gt=0, le=1)] = "any"
+    supervision: Literal["tokens", "samples"] = "tokens"
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
@@ -58,15 +60,26 @@ class StatesSettings(_Section):
     batch_tokens: int = Field(default=4096, gt=0)
 
 
+class SaeSettings(_Section):
+    """``[concepts.sae]``: where the sparse autoencoder is, and which layer's states it was trained on."""
+
+    path: str
+    site: str | None = None
+
+
 class ConceptsSettings(_Section):
     """``[concepts]``: which kinds of vectors are learned."""
 
-    kinds: list[str] = ["mean", "linear"]
+    kinds: list[str] | Literal["all"] = ["mean", "linear"]
+    clusters: int = Field(default=1000, ge=1)
+    sample_clusters: int = Field(default=50, ge=1)
+    cluster_metric: Literal["euclidean", "cosine"] = "euclidean"
+    sae: SaeSettings | None = None
     memory_mib: int = Field(default=1024, gt=0)
 
     @field_validator("kinds")
     @classmethod
-    def _some(cls, kinds: list[str]) -> list[str]:
+    def _some(cls, kinds: list[str] | str) -> list[str] | str:
         if not kinds:
             raise ValueError("name at least one kind")
         return kinds
@@ -75,15 +88,47 @@ class ConceptsSettings(_Section):
 class DetectionSettings(_Section):
     """``[detection]``: which methods are compared, at which sparsity levels, with how many resamples."""
 
-    methods: list[str] = ["superactivators", "max", "mean", "last", "random", "cls"]
+    methods: list[str] | Literal["all", "default"] = "default"
     deltas: list[Annotated[float, Field(allow_inf_nan=False)]] = list(DELTAS)
     resamples: int = Field(default=1000, ge=0)
+    min_tokens: int = Field(default=3, ge=1)
+    intervals: Literal["nested", "fixed"] = "nested"
+
+
+class PromptSettings(_Section):
+    """``[prompt]``: the chat model that the method ``prompt`` asks; see `PromptOptions` for every key."""
+
+    model: str
+    endpoint: str | None = None
+    api_key_env: str | None = None
+    splits: list[str] = ["test"]
+    max_tokens: int = 64
+    concurrency: int = 8
+    batch: int = 8
+    retries: int = 6
+    timeout: float = 120.0
+    price_in: float | None = None
+    price_out: float | None = None
+    template: str | None = None
+    system: str | None = None
+    descriptions: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    image_side: int | None = None
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+    def options(self) -> PromptOptions:
+        """Give what the baseline takes; raises ``StudyError`` if values are out of range or contradict each other."""
+        return PromptOptions(**{**self.model_dump(), "splits": tuple(self.splits)})
 
 
 class RunSettings(_Section):
-    """``[run]``: the seed of everything random."""
+    """``[run]``: the seed of everything random, the protocol, and checks that are not to be shown."""
 
     seed: int = Field(default=0, ge=0)
+    protocol: Literal["default", "paper"] = "default"
+    silence: list[str] = []
 
 
 class StudySettings(_Section):
@@ -91,7 +136,7 @@ class StudySettings(_Section):
 
     Attributes
     ----------
-    data, model, states, concepts, detection, run
+    data, model, states, concepts, detection, prompt, run
         One section each. Only ``data`` (``path`` or ``name``) and ``model.name`` are required.
     """
 
@@ -100,6 +145,7 @@ class StudySettings(_Section):
     states: StatesSettings = StatesSettings()
     concepts: ConceptsSettings = ConceptsSettings()
     detection: DetectionSettings = DetectionSettings()
+    prompt: PromptSettings | None = None
     run: RunSettings = RunSettings()
 
     @staticmethod
@@ -139,10 +185,13 @@ class StudySettings(_Section):
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise StudyError(f"{path}: is not TOML ({error})") from None
         settings = StudySettings.of(content, str(path))
-        found = {
+        found: dict[str, dict[str, Any]] = {
             "data": {"path": _beside(path, settings.data.path)},
             "model": {"name": _beside(path, settings.model.name)},
         }
+        if settings.concepts.sae is not None:
+            sae = settings.concepts.sae
+            found["concepts"] = {"sae": sae.model_copy(update={"path": _beside(path, sae.path)})}
         return settings.model_copy(
             update={name: getattr(settings, name).model_copy(update=update) for name, update in found.items()}
         )

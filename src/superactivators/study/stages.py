@@ -2,84 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-import pyarrow as pa
-
-from superactivators.artefacts import FolderReader, Format, fingerprint, is_current, writing
+from superactivators.artefacts import FolderReader, Format, fingerprint, is_current, write_bytes, writing
 from superactivators.concepts.bank import ConceptBank
-from superactivators.concepts.learning import MEMORY, kinds, learn_concepts
-from superactivators.detection.evaluation import RESAMPLES, evaluate_detection
+from superactivators.concepts.learning import kind_sites, learn_concepts
+from superactivators.concepts.sae import SparseEncoder
+from superactivators.concepts.units import kinds
+from superactivators.data.dataset import ConceptDataset, TextSample
+from superactivators.detection.evaluation import evaluate_detection
+from superactivators.detection.matching import VARIANTS, match_samples, match_tokens, matched_bank
 from superactivators.detection.methods import methods
 from superactivators.detection.results import DetectionResult
-from superactivators.detection.tail import DELTAS, check_deltas
-from superactivators.detection.thresholds import Threshold
+from superactivators.detection.store import DETECTION, load_detection, save_detection
 from superactivators.errors import StudyError
-from superactivators.scores.activations import POOLS, score_samples, score_tokens
+from superactivators.scores.activations import score_samples, score_tokens
+from superactivators.scores.layout import Layout
 from superactivators.scores.site_scores import FORMAT as SCORES
-from superactivators.scores.site_scores import SiteScores
+from superactivators.scores.site_scores import WHOLE, SiteScores
 from superactivators.states.states import Level, States
+from superactivators.states.store import StateStore
 from superactivators.study.clock import Clock
+from superactivators.study.plan import StudyPlan
 
-CONCEPTS = Format("superactivators/concepts", 1)
-DETECTION = Format("superactivators/detection", 1)
-TABLES = ("metrics", "curves", "aggregates", "localisation")
-
-
-@final
-@dataclass(frozen=True)
-class StudyPlan:
-    """What to learn and compare.
-
-    Attributes
-    ----------
-    kinds, methods : tuple of str
-        Names in `superactivators.concepts.learning.kinds` and `superactivators.detection.methods.methods`.
-    deltas : tuple of float
-        Sparsity levels.
-    resamples : int
-        Bootstrap resamples.
-    seed : int
-    memory : int
-        Bytes of train rows held in memory while learning.
-
-    Raises
-    ------
-    StudyError
-        If a name is unknown or comes twice, none is given, or the sparsity levels are wrong.
-    """
-
-    kinds: tuple[str, ...] = ("mean", "linear")
-    methods: tuple[str, ...] = ("superactivators", "max", "mean", "last", "random", "cls")
-    deltas: tuple[float, ...] = DELTAS
-    resamples: int = RESAMPLES
-    seed: int = 0
-    memory: int = MEMORY
-
-    def __post_init__(self) -> None:
-        if not self.kinds or not self.methods:
-            raise StudyError("name at least one concept kind and one detection method")
-        for names in (self.kinds, self.methods):
-            for name in names:
-                if names.count(name) > 1:
-                    raise StudyError(f"{name!r} is named twice; name each concept kind and detection method once")
-        for name in self.kinds:
-            kinds[name]
-        for name in self.methods:
-            methods[name]
-        check_deltas(self.deltas)
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """Which states the methods need."""
-        needed = {methods[name].level for name in self.methods}
-        return tuple(level for level in LEVELS if level in needed)
-
-
-LEVELS: tuple[Level, ...] = ("token", "sample")
+CONCEPTS = Format("superactivators/concepts", 2)
 
 
 @final
@@ -93,30 +44,55 @@ class Stages:
     folder : Path or None
         Study folder; its subfolders ``concepts``, ``scores`` and ``detection`` are used.
     clock : Clock
+    dataset : ConceptDataset, optional
+        What the states were made from; methods that look at the input itself, or at sentences, need it.
     """
 
-    def __init__(self, states: States, plan: StudyPlan, folder: Path | None, clock: Clock) -> None:
+    def __init__(
+        self, states: States, plan: StudyPlan, folder: Path | None, clock: Clock, dataset: ConceptDataset | None = None
+    ) -> None:
         self._states = states
         self._plan = plan
         self._folder = folder
         self._clock = clock
+        self._dataset = dataset
         self._banks: dict[tuple[str, Level, str], ConceptBank] = {}
         self._scores: dict[tuple[str, Level, str], SiteScores] = {}
+        for kind in plan.kinds:
+            if not self.sites(kind):
+                raise StudyError(
+                    f"the sparse autoencoder is of {plan.options.sae_site}, but the study has "
+                    f"{', '.join(states.sites)}; add that layer to [model] layers"
+                )
 
     def run(self) -> DetectionResult:
         """Do what has not been done yet and return the results."""
         for level in self._plan.levels:
             for site in self._states.sites:
-                self._learn(site, level)
-                self._score(site, level)
+                here = [kind for kind in self._plan.kinds if site in self.sites(kind)]
+                self._learn(site, level, here)
+                self._score(site, level, here)
+        if self._plan.of_source("probe"):
+            for site in self._states.sites:
+                self._make("probe", "token", site, f"pooled probes at {site}", partial(self._probes, site))
+        for name, make in (("input", self._bag_of_words), ("prompt", self._prompt)):
+            if self._plan.of_source(name):
+                self._make(name, "sample", name, ", ".join(self._plan.of_source(name)), make)
         return self._detect()
 
+    def sites(self, kind: str) -> tuple[str, ...]:
+        """Sites at which a kind (or a source of scores that is none) is studied, from shallow to deep."""
+        if kind in ("input", "prompt"):
+            return (kind,)
+        return kind_sites(kind, self._states.sites, self._plan.options)
+
     def bank(self, kind: str, level: Level, site: str) -> ConceptBank:
-        """Give one bank, from memory or from the study folder."""
-        if (kind, level, site) not in self._banks:
-            reader = FolderReader(self._place("concepts", kind, level, site), CONCEPTS)
-            self._banks[kind, level, site] = ConceptBank.read(reader, reader.manifest.parameters)
-        return self._banks[kind, level, site]
+        """Give one bank of concepts: for matched kinds, with the unit that fits each concept at this site."""
+        bank = self._learned(kind, level, site)
+        if not kinds[kind].matched:
+            return bank
+        scores = self.scores(kind, level, site)
+        return matched_bank(bank, scores.units["max" if level == "token" else WHOLE][0], self._states.concepts)
 
     def scores(self, kind: str, level: Level, site: str) -> SiteScores:
         """Give the scores of one bank, from memory or from the study folder."""
@@ -124,23 +100,45 @@ class Stages:
             return self._scores[kind, level, site]
         return SiteScores.load(self._place("scores", kind, level, site))
 
+    def _learned(self, kind: str, level: Level, site: str) -> ConceptBank:
+        if (kind, level, site) in self._banks:
+            return self._banks[kind, level, site]
+        reader = FolderReader(self._place("concepts", kind, level, site), CONCEPTS)
+        return ConceptBank.read(reader, reader.manifest.parameters)
+
     def _place(self, room: str, kind: str, level: Level, site: str) -> Path:
         if self._folder is None:
             raise StudyError(f"no {kind} {level} vectors were learned at {site}")
         return self._folder / room / f"{kind}-{level}" / site
 
     def _made_from(self, kind: str, level: Level, site: str) -> str:
-        return fingerprint([CONCEPTS.version, self._states.fingerprint, kind, level, site, self._plan.seed])
+        parts = [CONCEPTS.version, self._states.fingerprint, kind, level, site, self._plan.seed]
+        options = self._plan.options
+        told: dict[str, list[object]] = {
+            "kmeans": [options.clusters, options.sample_clusters, options.cluster_metric],
+            "kmeans-linear": [options.clusters, options.sample_clusters, options.cluster_metric],
+            "sae": [options.sae.fingerprint if isinstance(options.sae, SparseEncoder) else None],
+        }
+        return fingerprint([*parts, told.get(kind)])
 
-    def _learn(self, site: str, level: Level) -> None:
-        wanted = [kind for kind in self._plan.kinds if not self._is_learned(kind, level, site)]
+    def _learn(self, site: str, level: Level, here: Sequence[str]) -> None:
+        wanted = [kind for kind in here if not self._is_learned(kind, level, site)]
         if not wanted:
             return
         with self._clock.stage("concepts", f"{' and '.join(wanted)} vectors of {level}s at {site}"):
-            learned = learn_concepts(self._states, site, wanted, level, memory=self._plan.memory, seed=self._plan.seed)
+            learned = learn_concepts(
+                self._states,
+                site,
+                wanted,
+                level,
+                memory=self._plan.memory,
+                seed=self._plan.seed,
+                options=self._plan.options,
+            )
             for bank in learned:
-                self._banks[bank.kind, level, site] = bank
-                if self._folder is not None:
+                if self._folder is None:
+                    self._banks[bank.kind, level, site] = bank
+                else:
                     self._save_bank(bank)
 
     def _is_learned(self, kind: str, level: Level, site: str) -> bool:
@@ -154,44 +152,112 @@ class Stages:
         with writing(self._place("concepts", bank.kind, bank.level, bank.site), CONCEPTS, made_from, entry) as writer:
             bank.write(writer, "vectors.safetensors")
 
-    def _score(self, site: str, level: Level) -> None:
-        wanted = [kind for kind in self._plan.kinds if not self._is_scored(kind, level, site)]
+    def _score(self, site: str, level: Level, here: Sequence[str]) -> None:
+        wanted = [kind for kind in here if not self._is_scored(kind, level, site)]
         if not wanted:
             return
         with self._clock.stage("scores", f"{' and '.join(wanted)} scores of {level}s at {site}"):
-            banks = [self.bank(kind, level, site) for kind in wanted]
+            plain = [self._learned(kind, level, site) for kind in wanted if not kinds[kind].matched]
             if level == "token":
-                found = score_tokens(self._states, banks, seed=self._plan.seed)
+                if plain:
+                    for scores in score_tokens(self._states, plain, **self._pooling()):
+                        self._keep(scores)
             else:
-                found = [score_samples(self._states, bank) for bank in banks]
-            for scored in found:
-                if self._folder is None:
-                    self._scores[scored.kind, level, site] = scored
+                for bank in plain:
+                    self._keep(score_samples(self._states, bank))
+            for kind in wanted:
+                if not kinds[kind].matched:
+                    continue
+                bank = self._learned(kind, level, site)
+                if level == "token":
+                    self._keep(match_tokens(self._states, bank, self._plan.deltas, **self._pooling()))
                 else:
-                    scored.save(
-                        self._place("scores", scored.kind, level, site), self._scored_from(scored.kind, level, site)
-                    )
+                    self._keep(match_samples(self._states, bank, self._plan.deltas))
+
+    def _pooling(self) -> dict[str, Any]:
+        return {
+            "poolings": self._plan.poolings,
+            "seed": self._plan.seed,
+            "layout": self._layout if "segment" in self._plan.poolings else None,
+            "min_tokens": self._plan.min_tokens,
+        }
+
+    @cached_property
+    def _layout(self) -> Layout | None:
+        values = self._states.values
+        if self._dataset is None or not isinstance(values, StateStore):
+            raise StudyError(
+                "the method 'segment' must know the sentences or patch grids, which arrays of states do not tell; "
+                "leave it out, or use 'min-tokens'"
+            )
+        return Layout.of(self._dataset.samples, values.encoding)
+
+    def _keep(self, scores: SiteScores) -> None:
+        if self._folder is None:
+            self._scores[scores.kind, scores.level, scores.site] = scores
+        else:
+            place = self._place("scores", scores.kind, scores.level, scores.site)
+            scores.save(place, self._scored_from(scores.kind, scores.level, scores.site))
 
     def _scored_from(self, kind: str, level: Level, site: str) -> str:
-        return fingerprint([SCORES.version, self._made_from(kind, level, site), POOLS, self._plan.seed])
+        plan = self._plan
+        parts = [SCORES.version, self._made_from(kind, level, site), plan.seed]
+        if kind == "prompt":
+            parts.append(None if plan.prompt is None else asdict(plan.prompt))
+        if kind in ("probe", "input", "prompt"):
+            return fingerprint(parts)
+        parts += [plan.poolings, plan.min_tokens]
+        if kinds[kind].matched:
+            parts += [plan.deltas, VARIANTS]
+        return fingerprint(parts)
 
     def _is_scored(self, kind: str, level: Level, site: str) -> bool:
         if self._folder is None:
             return (kind, level, site) in self._scores
         return is_current(self._place("scores", kind, level, site), SCORES, self._scored_from(kind, level, site))
 
+    def _make(self, kind: str, level: Level, site: str, message: str, make: Callable[[], SiteScores]) -> None:
+        if not self._is_scored(kind, level, site):
+            with self._clock.stage("baselines", message):
+                self._keep(make())
+
+    def _probes(self, site: str) -> SiteScores:
+        from superactivators.baselines.pooled_probes import train_pooled_probes
+
+        trained = train_pooled_probes(self._states, site, seed=self._plan.seed, memory=self._plan.memory)
+        return trained.score(self._states)
+
+    def _bag_of_words(self) -> SiteScores:
+        from superactivators.baselines.bag_of_words import bag_of_words
+
+        if self._dataset is None:
+            raise StudyError(
+                "the method 'bag-of-words' needs the texts, which arrays of states do not hold; leave it out"
+            )
+        texts = [sample.text for sample in self._dataset.samples if isinstance(sample, TextSample)]
+        if len(texts) < len(self._dataset.samples):
+            raise StudyError("the method 'bag-of-words' is for texts, but these data are images; leave it out")
+        return bag_of_words(texts, self._states.labels).scores
+
+    def _prompt(self) -> SiteScores:
+        from superactivators.baselines.prompt import ask_prompts
+
+        if self._dataset is None or self._folder is None or self._plan.prompt is None:
+            raise StudyError("the method 'prompt' needs the data set and a study folder; use run_study")
+        log = self._folder / "prompt" / "answers.jsonl"
+        answers = ask_prompts(self._dataset, self._states.labels, self._plan.prompt, log, say=self._clock.say)
+        write_bytes(log.with_name("counts.json"), (json.dumps(answers.counts, indent=1) + "\n").encode())
+        return answers.scores()
+
     def _detect(self) -> DetectionResult:
-        plan, sites = self._plan, self._states.sites
+        plan = self._plan
+        scored = [
+            [self._scored_from(kind, methods[name].level, site) for site in self.sites(kind)]
+            for name in plan.methods
+            for kind in (plan.kinds if methods[name].source == "vectors" else (methods[name].source,))
+        ]
         made_from = fingerprint(
-            [
-                DETECTION.version,
-                self._states.fingerprint,
-                plan.kinds,
-                plan.methods,
-                plan.deltas,
-                plan.resamples,
-                plan.seed,
-            ]
+            [DETECTION.version, self._states.fingerprint, plan.kinds, plan.methods, plan.deltas, plan.resamples, scored]
         )
         folder = None if self._folder is None else self._folder / "detection"
         if folder is not None and is_current(folder, DETECTION, made_from):
@@ -199,33 +265,16 @@ class Stages:
         with self._clock.stage("detection", "thresholds, metrics and intervals"):
             result = evaluate_detection(
                 self.scores,
-                sites,
+                self.sites,
                 plan.kinds,
                 self._states.labels,
                 method_names=plan.methods,
                 deltas=plan.deltas,
                 resamples=plan.resamples,
                 seed=plan.seed,
+                min_tokens=plan.min_tokens,
                 progress=self._clock.say,
             )
             if folder is not None:
                 save_detection(result, folder, made_from)
         return result
-
-
-def save_detection(result: DetectionResult, folder: Path, made_from: str) -> None:
-    """Write all tables of a detection result as a folder of format ``superactivators/detection``."""
-    with writing(folder, DETECTION, made_from, {"concepts": result.summary["concepts"]}) as writer:
-        for name in TABLES:
-            writer.table(f"{name}.parquet", getattr(result, name))
-        writer.table("thresholds.parquet", pa.Table.from_pylist([item.as_dict() for item in result.thresholds]))
-        writer.json("summary.json", result.summary)
-
-
-def load_detection(folder: Path) -> DetectionResult:
-    """Read what `save_detection` wrote; raises ``StoreError`` if it is missing, damaged or foreign."""
-    reader = FolderReader(folder, DETECTION)
-    tables = {name: reader.table(f"{name}.parquet") for name in TABLES}
-    rows: Sequence[dict[str, object]] = reader.table("thresholds.parquet").to_pylist()
-    thresholds = [Threshold.from_dict(row) for row in rows]
-    return DetectionResult(**tables, thresholds=thresholds, summary=reader.json("summary.json"))
