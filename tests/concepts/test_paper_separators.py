@@ -127,12 +127,13 @@ def test_blocks_memory_and_steps_ahead_do_not_matter(
     X = study[0]
     kept_on_disk = fit(study, memory=4 * X.shape[1] * 100, block_rows=37)
     np.testing.assert_allclose(kept_on_disk.weights, once.weights, atol=1e-6)
-    one_by_one = fit(study, memory=4 * 4 * 64 * X.shape[1])
-    np.testing.assert_allclose(one_by_one.weights, once.weights, atol=1e-6)
     monkeypatch.setattr(paper_separators, "STEP_BYTES", 1)
     stepwise = fit(study)
     np.testing.assert_allclose(stepwise.weights, once.weights, atol=1e-6)
-    for other in (kept_on_disk, one_by_one, stepwise):
+    monkeypatch.setattr(paper_separators, "LEAST_AT_ONCE", 2)
+    in_groups = fit(study)
+    np.testing.assert_allclose(in_groups.weights, once.weights, atol=1e-6)
+    for other in (kept_on_disk, stepwise, in_groups):
         np.testing.assert_array_equal(other.epochs, once.epochs)
         np.testing.assert_allclose(other.f1, once.f1, atol=1e-12)
 
