@@ -154,12 +154,17 @@ def test_given_thresholds_need_no_cal_scores_and_stay() -> None:
 
 def test_averages_of_resamples() -> None:
     found = draw(1, 2).run("samples", Resamples.draw(24, 31, 8, 0))
-    for nested, f1, micro_f1 in ((True, found.nested, found.nested_micro), (False, found.fixed, found.fixed_micro)):
-        averages = found.averages(nested=nested)
+    for kind, f1, micro_f1 in (
+        ("nested", found.nested, found.nested_micro),
+        ("fixed", found.fixed, found.fixed_micro),
+        ("damped", found.damped, found.damped_micro),
+    ):
+        averages = found.averages(kind)
         for r in range(8):
             assert averages["macro"][r] == pytest.approx(f1[r].mean())
             assert averages["weighted"][r] == pytest.approx(np.average(f1[r], weights=found.positives[r]))
         assert averages["micro"].tolist() == micro_f1.tolist()
+    np.testing.assert_allclose((found.damped - found.fixed) ** 2, (found.nested - found.fixed) ** 2 / 2)
 
 
 @pytest.mark.parametrize("source", ["tokens", "samples", "free"])
