@@ -89,7 +89,7 @@ def test_too_few_positives_are_not_estimable() -> None:
 # ------------------------------------------------------------------ coverage
 
 PREVALENCE = np.array([0.08, 0.4])
-N, STUDIES, DRAWS = 200, 150, 80
+N, STUDIES, DRAWS = 200, 200, 80
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 
 
@@ -106,7 +106,7 @@ def simulated() -> dict[str, np.ndarray]:
     far, far_labels = split(np.random.default_rng(0), 50_000)
     rows: dict[str, list[np.ndarray]] = {}
     for number in range(STUDIES):
-        generator = np.random.default_rng([1, number])
+        generator = np.random.default_rng([2, number])
         (cal, cal_labels), (test, test_labels) = split(generator, N), split(generator, N)
         draws = Resamples.draw(N, N, DRAWS, number)
         series: dict[str, Series] = {}
