@@ -18,13 +18,6 @@ ORACLE = "oracle: matched on test"
 
 def recorded_tables(study: StudyTables) -> list[Table | None]:
     """Comparisons, false alarms against length and the oracle match, as the study recorded them."""
-    comparisons = arrow_table(
-        "comparisons",
-        "Paired differences of test F1",
-        getattr(study.result, "comparisons", None),
-        ("Brackets hold 95 % intervals of the paired bootstrap; p is corrected by Holm's procedure where it says so.",),
-        signed=("difference", "value", "gain"),
-    )
     lengths = getattr(study.result, "lengths", None)
     if lengths is not None and "concept" in lengths.column_names:
         lengths = selected(lengths, concept=ALL).drop_columns("concept")
@@ -40,7 +33,7 @@ def recorded_tables(study: StudyTables) -> list[Table | None]:
         names={"f1": "F1", "delta": "δ", "n_positive": "positives", "site": "layer"},
     )
     return [
-        comparisons or leads_table(study),
+        *(comparisons_tables(study) or [leads_table(study)]),
         arrow_table(
             "lengths",
             "False alarms against the length of inputs, all concepts together",
@@ -50,6 +43,33 @@ def recorded_tables(study: StudyTables) -> list[Table | None]:
         ),
         oracle,
     ]
+
+
+def comparisons_tables(study: StudyTables) -> list[Table | None]:
+    """Paired differences as `superactivators.detection.comparisons.compare` gives them: averages, then concepts."""
+    held = getattr(study.result, "comparisons", None)
+    if held is None or not held.num_rows:
+        return []
+    tables = []
+    for quantity, name, title in (
+        ("average", "comparisons", "Paired differences of average test F1"),
+        ("concept", "comparisons-concepts", "Paired differences of test F1, by concept"),
+    ):
+        rows = selected(held, quantity=quantity).drop_columns(["quantity", "paired"])
+        tables.append(
+            arrow_table(
+                name,
+                title,
+                rows,
+                (
+                    "Brackets hold 95 % intervals, p is of a two-sided bootstrap test.",
+                    "Holm's procedure corrects for as many as are compared; what is not estimable does not count.",
+                ),
+                signed=("difference",),
+                names={"name": quantity, "difference": "a minus b", "p_holm": "p (Holm)", "n_compared": "compared"},
+            )
+        )
+    return tables
 
 
 def leads_table(study: StudyTables) -> Table | None:

@@ -8,26 +8,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-
-from superactivators.detection.bootstrap import centred_interval
 from superactivators.detection.results import REFERENCE
 from superactivators.errors import StudyError
 from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.exports import AVERAGES as MEANINGS
 from superactivators.report.exports import FORMATS, in_order, methods_table, write_tables
 from superactivators.report.study_results import BOLD, INTERVALS, Pair, StudyTables, best_of
+from superactivators.report.study_tables import NOT_ESTIMABLE
 from superactivators.report.verdicts import name_of, verdict, with_interval
 from superactivators.study.finished import open_studies
-from superactivators.study.paired import (
-    AVERAGES,
-    NOT_STORED,
-    Differences,
-    Pairing,
-    SharedResults,
-    holm,
-    match,
-)
+from superactivators.study.paired import AVERAGES, NOT_STORED, Pairing, SharedResults, differences
 from superactivators.study.side_by_side import settings_table, studies_table
 
 BEST_KIND = "best on cal"
@@ -145,14 +135,10 @@ def compare(studies: Mapping[str, StudyTables], folders: Mapping[str, Path] | No
         Pairing.of(pair, (studies[pair[0]], studies[pair[1]]), (shared[pair[0]], shared[pair[1]]))
         for pair in combinations(studies, 2)
     )
-    rows = list(_average_rows(studies, shared, pairings))
-    overview = (
-        *first,
-        *(_methods(studies, shared, average) for average in AVERAGES),
-        _differences_table(rows, shared, pairings),
-    )
-    details = (_concepts_table(shared, pairings),)
-    return Comparison(places, concepts, pairings, overview, details, _sentences(studies, concepts, pairings, rows))
+    found = list(_compared(studies, shared, pairings))
+    averages, single = _differences_tables(found, concepts, pairings)
+    overview = (*first, *(_methods(studies, shared, average) for average in AVERAGES), averages)
+    return Comparison(places, concepts, pairings, overview, (single,), _sentences(studies, concepts, found, pairings))
 
 
 def _methods(studies: Mapping[str, StudyTables], shared: Mapping[str, SharedResults], average: str) -> Table:
@@ -167,9 +153,9 @@ def _methods(studies: Mapping[str, StudyTables], shared: Mapping[str, SharedResu
         held = shared[name]
         if pair not in held.f1:
             return Cell(None)
-        value, resampled = held.average(pair, average), held.resampled(pair, average)
-        low, high = centred_interval(resampled, value, 0.0, 1.0) if resampled is not None else (None, None)
-        mark = NOT_STORED if resampled is None and studies[name].summary.get("resamples") != 0 else ""
+        value, ends = held.average(pair, average), held.interval(pair, average)
+        low, high = ends or (None, None)
+        mark = NOT_STORED if ends is None and studies[name].summary.get("resamples") != 0 else ""
         return Cell.of({"value": value, "low": low, "high": high}, mark, best=best[name] == pair)
 
     return Table(
@@ -187,115 +173,83 @@ def _methods(studies: Mapping[str, StudyTables], shared: Mapping[str, SharedResu
 
 @final
 @dataclass(frozen=True)
-class _Row:
-    """A difference of averages between two studies."""
+class _Found:
+    """One kind and method compared between two studies."""
 
     pairing: Pairing
-    average: str
     kind: str
     method: str
-    found: Differences
-    stored: bool
+    rows: list[dict[str, Any]]
 
 
-def _average_rows(
+def _compared(
     studies: Mapping[str, StudyTables], shared: Mapping[str, SharedResults], pairings: Sequence[Pairing]
-) -> Iterator[_Row]:
-    for average in AVERAGES:
-        for pairing in pairings:
-            first, second = shared[pairing.first], shared[pairing.second]
-            best = tuple(str(studies[name].summary["best_kind_on_cal"]) for name in (pairing.first, pairing.second))
-            wanted = [(pair[0], pair, pair) for pair in first.f1]
-            wanted.append((BEST_KIND, (best[0], REFERENCE), (best[1], REFERENCE)))
-            for kind, one, other in wanted:
-                if one not in first.f1 or other not in second.f1:
-                    continue
-                gain = second.average(other, average) - first.average(one, average)
-                drawn = first.resampled(one, average), second.resampled(other, average)
-                resampled = _resampled(*drawn, pairing)
-                found = Differences.of(np.array([gain]), None if resampled is None else resampled[:, None])
-                yield _Row(pairing, average, kind, one[1], found, resampled is not None)
+) -> Iterator[_Found]:
+    for pairing in pairings:
+        first, second = shared[pairing.first], shared[pairing.second]
+        wanted = [(pair[0], pair, pair) for pair in first.f1 if pair in second.f1]
+        best = {name: (str(studies[name].summary["best_kind_on_cal"]), REFERENCE) for name in shared}
+        one, other = best[pairing.first], best[pairing.second]
+        if one != other and one in first.f1 and other in second.f1:
+            wanted.append((BEST_KIND, one, other))
+        found = differences(pairing, first, second, [(one, other) for _, one, other in wanted])
+        for (kind, (_, method), _), rows in zip(wanted, found, strict=True):
+            yield _Found(pairing, kind, method, rows)
 
 
-def _resampled(first: np.ndarray | None, second: np.ndarray | None, pairing: Pairing) -> np.ndarray | None:
-    if pairing.state == "not stored" or first is None or second is None:
-        return None
-    one, other = match(first, second, paired=pairing.state == "paired")
-    return np.asarray(other - one)
-
-
-KEYS = ("first", "second", "kind", "method")
-
-
-def _columns(*further: str) -> tuple[Column, ...]:
-    return (
-        *(Column(name, text=True) for name in (*further, *KEYS)),
-        Column("second minus first", interval=True, signed=True),
-        Column("p", places=None),
-        Column("p (Holm)", places=None),
-        Column("resamples", text=True),
-    )
-
-
-def _differences_table(rows: Sequence[_Row], shared: Mapping[str, SharedResults], pairings: Sequence[Pairing]) -> Table:
-    corrected = np.full(len(rows), np.nan)
-    for average in AVERAGES:
-        family = [number for number, row in enumerate(rows) if row.average == average]
-        corrected[family] = holm(np.array([rows[number].found.p[0] for number in family]))
-    n = len(next(iter(shared.values())).concepts)
-    return Table(
-        "differences",
-        f"Differences of average test F1 between studies, on {n} shared concepts",
-        _columns("average"),
-        tuple(
+def _differences_tables(found: Sequence[_Found], concepts: Sequence[str], pairings: Sequence[Pairing]) -> list[Table]:
+    """Averages in one table, single concepts in another."""
+    notes = [
+        PAIRED,
+        *(f"{_named(pairing)}." for pairing in pairings if pairing.why),
+        INTERVALS_OF_DIFFERENCES,
+    ]
+    best = f"Kind '{BEST_KIND}': each study's own best kind on cal; that choice is not repeated in the resamples."
+    has_best = any(item.kind == BEST_KIND for item in found)
+    tables = []
+    for quantity, name, title, correction in (
+        ("average", "differences", "Differences of average test F1 between studies", "of one average"),
+        ("concept", "differences-concepts", "Differences of test F1 between studies, by concept", "of single concepts"),
+    ):
+        columns = (
+            *(Column(key, text=True) for key in (quantity, "first", "second", "kind", "method")),
+            Column("second minus first", interval=True, signed=True),
+            Column("p", places=None),
+            Column("p (Holm)", places=None),
+            Column("resamples", text=True),
+        )
+        rows = tuple(
             (
-                *(Cell(text) for text in (row.average, row.pairing.first, row.pairing.second, row.kind, row.method)),
-                *_judged(row.found, 0, corrected[number]),
-                Cell(_state(row.pairing, row.stored)),
+                *(
+                    Cell(text)
+                    for text in (row["name"], item.pairing.first, item.pairing.second, item.kind, item.method)
+                ),
+                _difference(row),
+                Cell.of(row["p"]),
+                Cell.of(row["p_holm"]),
+                Cell(_state(item.pairing, row["stored"])),
             )
-            for number, row in enumerate(rows)
-        ),
-        (
-            PAIRED,
-            *(f"{_named(pairing)}." for pairing in pairings if pairing.why),
-            "Holm's procedure corrects for all rows with the same average.",
-            f"Kind '{BEST_KIND}': each study's own best kind on cal; that choice is not repeated in the resamples.",
-        ),
-    )
+            for item in found
+            for row in item.rows
+            if row["quantity"] == quantity
+        )
+        holm = f"Holm's procedure corrects for all comparisons {correction} between the same two studies."
+        shown = (*notes, holm, best) if has_best else (*notes, holm)
+        tables.append(Table(name, f"{title}, on {len(concepts)} shared concepts", columns, rows, shown))
+    return tables
 
 
+def _difference(row: Mapping[str, Any]) -> Cell:
+    doubtful = row["stored"] and not row["estimable"]
+    parts = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+    return Cell.of(parts, NOT_ESTIMABLE if doubtful else "")
+
+
+INTERVALS_OF_DIFFERENCES = "Brackets hold 95 % intervals that combine those of the two studies (square-and-add)."
 PAIRED = (
     "Paired: both studies resampled the same test samples alike. Unpaired: their resamples are independent, and "
     "intervals are wider than those of paired ones would be."
 )
-
-
-def _concepts_table(shared: Mapping[str, SharedResults], pairings: Sequence[Pairing]) -> Table:
-    content = []
-    for pairing in pairings:
-        first, second = shared[pairing.first], shared[pairing.second]
-        for pair in first.f1:
-            if pair not in second.f1:
-                continue
-            resampled = _resampled(first.nested.get(pair), second.nested.get(pair), pairing)
-            found = Differences.of(second.f1[pair] - first.f1[pair], resampled)
-            corrected = holm(found.p)
-            state = Cell(_state(pairing, resampled is not None))
-            for number, concept in enumerate(first.concepts):
-                texts = (Cell(text) for text in (concept, pairing.first, pairing.second, *pair))
-                content.append((*texts, *_judged(found, number, corrected[number]), state))
-    return Table(
-        "differences-concepts",
-        "Differences of test F1 between studies, by concept",
-        _columns("concept"),
-        tuple(content),
-        (PAIRED, "Holm's procedure corrects for the concepts of one kind and method between two studies."),
-    )
-
-
-def _judged(found: Differences, number: int, corrected: float) -> tuple[Cell, Cell, Cell]:
-    parts = {name: float(getattr(found, name)[number]) for name in ("value", "low", "high")}
-    return Cell.of(parts), Cell.of(float(found.p[number])), Cell.of(float(corrected))
 
 
 def _state(pairing: Pairing, stored: bool) -> str:
@@ -312,7 +266,7 @@ def _named(pairing: Pairing) -> str:
 
 
 def _sentences(
-    studies: Mapping[str, StudyTables], concepts: Sequence[str], pairings: Sequence[Pairing], rows: Sequence[_Row]
+    studies: Mapping[str, StudyTables], concepts: Sequence[str], found: Sequence[_Found], pairings: Sequence[Pairing]
 ) -> tuple[str, ...]:
     lines = [f"Compared on {len(concepts)} shared concepts."]
     for name, study in studies.items():
@@ -321,18 +275,16 @@ def _sentences(
             lines.append(f"Left out of {name}, because not all studies have them: {', '.join(left)}.")
     for pairing in pairings:
         lines.append(f"{_named(pairing)}.")
-        for row in rows:
-            if (row.pairing, row.average, row.method) == (pairing, "weighted", REFERENCE):
-                gain = {
-                    name: None if np.isnan(part[0]) else float(part[0])
-                    for name, part in (("value", row.found.value), ("low", row.found.low), ("high", row.found.high))
-                }
+        for item in found:
+            if (item.pairing, item.method) == (pairing, REFERENCE):
+                row = next(row for row in item.rows if (row["quantity"], row["name"]) == ("average", "weighted"))
+                cell = _difference(row)
+                gain = {"value": row["difference"], "low": cell.low, "high": cell.high}
                 judged = verdict(gain)
                 words = {"unclear": ": no clear difference", "unknown": ""}.get(
                     judged, f": {pairing.second} is {judged}"
                 )
-                kind = "best kind on cal" if row.kind == BEST_KIND else f"{row.kind} vectors"
-                lines.append(
-                    f"  {name_of(REFERENCE)}, {kind}, weighted F1: {with_interval(gain, 3, signed=True)}{words}"
-                )
+                kind = "best kind on cal" if item.kind == BEST_KIND else f"{item.kind} vectors"
+                shown = with_interval(gain, 3, signed=True)
+                lines.append(f"  {name_of(REFERENCE)}, {kind}, weighted F1: {shown}{words}")
     return tuple(lines)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from superactivators.detection.bootstrap import interval
+from superactivators.detection.comparisons import Series, compare
+from superactivators.detection.intervals import f1_interval
 from superactivators.detection.metrics import aggregate
 from superactivators.report.study_results import Pair, StudyTables
 
@@ -30,8 +31,10 @@ class SharedResults:
         On test and on cal, as chosen on cal.
     positives, cal_positives : float64 arrays of shape (concepts,)
         Positive samples.
+    counted : mapping of (kind, method) to float64 array of shape (concepts,)
+        Test samples that are positive or detected.
     nested : mapping of (kind, method) to float64 array of shape (resamples, concepts)
-        Test F1 with every choice repeated; empty where the study has not stored it.
+        Resampled test F1; without entries that the study has not stored.
     drawn : float64 array of shape (resamples, concepts)
         Positive test samples in each resample; without rows where the study has not stored it.
     """
@@ -41,6 +44,7 @@ class SharedResults:
     cal_f1: Mapping[Pair, Float[np.ndarray, " c"]]
     positives: Float[np.ndarray, " c"]
     cal_positives: Float[np.ndarray, " c"]
+    counted: Mapping[Pair, Float[np.ndarray, " c"]]
     nested: Mapping[Pair, Float[np.ndarray, "r c"]]
     drawn: Float[np.ndarray, "r c"]
 
@@ -56,12 +60,14 @@ class SharedResults:
 
         test, cal = study.chosen_rows(), study.chosen_rows("cal")
         pairs = [pair for pair in study.pairs if all((*pair, concept) in test for concept in concepts)]
+        on_cal = [pair for pair in pairs if all((*pair, concept) in cal for concept in concepts)]
         return SharedResults(
             tuple(concepts),
             {pair: _column(test, pair, concepts, "f1") for pair in pairs},
-            {pair: _column(cal, pair, concepts, "f1") for pair in pairs if (*pair, concepts[0]) in cal},
+            {pair: _column(cal, pair, concepts, "f1") for pair in on_cal},
             _column(test, pairs[0], concepts, "n_positive"),
-            _column(cal, pairs[0], concepts, "n_positive"),
+            _column(cal, on_cal[0], concepts, "n_positive"),
+            {pair: _counted(test, pair, concepts) for pair in pairs},
             {pair: held("/".join(pair)) for pair in pairs if "/".join(pair) in stored},
             held("positives") if "positives" in stored else np.empty((0, len(columns))),
         )
@@ -74,17 +80,33 @@ class SharedResults:
         """Average cal F1 of every kind and method."""
         return {pair: float(aggregate(f1, self.cal_positives)[average]) for pair, f1 in self.cal_f1.items()}
 
-    def resampled(self, pair: Pair, average: str) -> Float[np.ndarray, " r"] | None:
-        """Average test F1 of every resample; None where it is not stored."""
+    def interval(self, pair: Pair, average: str) -> tuple[float, float] | None:
+        """95 % interval of an average test F1; None where its resamples are not stored."""
         if pair not in self.nested or not len(self.drawn):
             return None
-        return np.asarray(aggregate(self.nested[pair], self.drawn)[average])
+        drawn = np.asarray(aggregate(self.nested[pair], self.drawn)[average])
+        point, counted = np.array(self.average(pair, average)), np.array(self.counted[pair].sum())
+        low, high = f1_interval(drawn, point, counted)
+        return float(low), float(high)
+
+    def series(self, pair: Pair, *, stored: bool = True) -> Series:
+        """Results of one kind and method for comparisons, with resamples if these are ``stored``."""
+        nothing = np.empty((0, len(self.concepts)))
+        nested, drawn = (self.nested[pair], self.drawn) if stored else (nothing, nothing)
+        return Series(self.f1[pair], self.positives, nested, drawn, self.counted[pair])
 
 
 def _column(
     rows: Mapping[tuple[str, str, str], Mapping[str, Any]], pair: Pair, concepts: Sequence[str], name: str
 ) -> Float[np.ndarray, " c"]:
     return np.array([rows[*pair, concept][name] for concept in concepts], dtype=np.float64)
+
+
+def _counted(
+    rows: Mapping[tuple[str, str, str], Mapping[str, Any]], pair: Pair, concepts: Sequence[str]
+) -> Float[np.ndarray, " c"]:
+    hits, alarms, misses = (_column(rows, pair, concepts, name) for name in ("tp", "fp", "fn"))
+    return np.asarray(hits + alarms + misses)
 
 
 @final
@@ -140,55 +162,35 @@ def _same(one: Any, other: Any, name: str) -> bool:
     return found[0] is not None and found[0] == found[1]
 
 
-def match(
-    first: Float[np.ndarray, "r *rest"], second: Float[np.ndarray, "s *rest"], *, paired: bool, seed: int = 0
-) -> tuple[Float[np.ndarray, "t *rest"], Float[np.ndarray, "t *rest"]]:
-    """Bring the resamples of two studies side by side.
+def differences(
+    pairing: Pairing, first: SharedResults, second: SharedResults, wanted: Sequence[tuple[Pair, Pair]]
+) -> list[list[dict[str, Any]]]:
+    """Compare two studies by `superactivators.detection.comparisons.compare`.
 
-    Paired ones stay as they are. Otherwise the second study's are shuffled, because equal seeds draw equal places even
-    from different samples, and the shorter list is repeated until every resample of the longer one has a partner.
-    """
-    if paired:
-        return first, second
-    n = max(len(first), len(second))
-    order: Int[np.ndarray, " t"] = np.random.default_rng(seed).permutation(n)
-    return first[np.arange(n) % len(first)], second[order % len(second)]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Differences:
-    """Differences of some quantities, second study minus first.
-
-    Attributes
+    Parameters
     ----------
-    value, low, high, p : float64 arrays of shape (quantities,)
-        Difference, 95 % interval and two-sided bootstrap p (uncorrected); NaN where there are no resamples.
+    pairing : Pairing
+    first, second : SharedResults
+    wanted : sequence of (pair, pair)
+        Kind and method of the first study, and of the second.
+
+    Returns
+    -------
+    list of lists of dict
+        Rows of each comparison: the averages, then every concept. ``difference`` is second minus first; ends and p are
+        NaN where one of the two was not stored (``stored`` false) or is not estimable.
     """
-
-    value: Float[np.ndarray, " q"]
-    low: Float[np.ndarray, " q"]
-    high: Float[np.ndarray, " q"]
-    p: Float[np.ndarray, " q"]
-
-    @staticmethod
-    def of(value: Float[np.ndarray, " q"], resampled: Float[np.ndarray, "r q"] | None) -> Differences:
-        """Judge differences by their resamples, moved so that their mean lies at the difference."""
-        if resampled is None or not len(resampled):
-            nothing = np.full(len(value), np.nan)
-            return Differences(value, nothing, nothing, nothing)
-        centred = resampled - resampled.mean(axis=0)
-        low, high = interval(np.clip(centred + value, -1.0, 1.0))
-        # Equal sums in another order differ in the last digits: without the margin a tie might count as less extreme.
-        extreme = (np.abs(centred) >= np.abs(value) - 1e-12).sum(axis=0)
-        return Differences(value, low, high, (1 + extreme) / (1 + len(resampled)))
-
-
-def holm(p: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
-    """Correct p-values for their number by Holm's step-down procedure (Holm 1979); NaN stays and does not count."""
-    corrected = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    return corrected
+    series: dict[str, Series] = {}
+    stored: list[bool] = []
+    for number, (one, other) in enumerate(wanted):
+        stored.append(pairing.state != "not stored" and one in first.nested and other in second.nested)
+        for side, results, pair in (("first", first, one), ("second", second, other)):
+            series[f"{side}/{number}"] = results.series(pair, stored=stored[-1])
+    pairs = [(f"second/{number}", f"first/{number}") for number in range(len(wanted))]
+    table = compare(series, pairs, first.concepts, paired=pairing.state == "paired")
+    rows = table.to_pylist()
+    width = len(rows) // len(wanted) if wanted else 0
+    return [
+        [{**row, "stored": stored[number]} for row in rows[number * width : (number + 1) * width]]
+        for number in range(len(wanted))
+    ]
