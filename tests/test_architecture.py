@@ -14,7 +14,7 @@ import superactivators as sa
 
 ROOT = Path(sa.__file__).parent
 GROUND = ("errors", "registry", "ragged", "ranking", "artefacts")
-ROOMS = ("data", "models", "states", "concepts", "scores", "detection", "report", "study", "cli")
+ROOMS = ("data", "models", "states", "concepts", "scores", "baselines", "detection", "report", "study", "cli")
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.rglob("*.py")
@@ -78,6 +78,7 @@ def test_exported_names_are_exactly_those_promised() -> None:
         "DetectionResult",
         "Detector",
         "ImageSample",
+        "KindOptions",
         "LinearSeparators",
         "MeanPrototypes",
         "Span",
@@ -86,6 +87,7 @@ def test_exported_names_are_exactly_those_promised() -> None:
         "SuperActivatorsError",
         "TextSample",
         "Threshold",
+        "compare_studies",
         "detect",
         "diagnose",
         "extract",
@@ -94,9 +96,11 @@ def test_exported_names_are_exactly_those_promised() -> None:
         "load_dataset",
         "open_detector",
         "open_states",
+        "read_sae",
         "run_study",
         "states_from_arrays",
         "study_states",
+        "wrap_sae",
         "__version__",
     ]
     for name in sa.__all__:

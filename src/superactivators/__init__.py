@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from superactivators.concepts.bank import ConceptBank as ConceptBank
+    from superactivators.concepts.kinds import KindOptions as KindOptions
     from superactivators.concepts.learning import learn_concepts as learn_concepts
     from superactivators.concepts.prototypes import MeanPrototypes as MeanPrototypes
+    from superactivators.concepts.sae_files import read_sae as read_sae
+    from superactivators.concepts.sae_object import wrap_sae as wrap_sae
     from superactivators.concepts.separators import LinearSeparators as LinearSeparators
     from superactivators.data.dataset import ConceptDataset as ConceptDataset
     from superactivators.data.dataset import ImageSample as ImageSample
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from superactivators.states.extraction import extract as extract
     from superactivators.states.extraction import open_states as open_states
     from superactivators.states.states import States as States
+    from superactivators.study.compare import compare_studies as compare_studies
     from superactivators.study.fit import fit_detector as fit_detector
     from superactivators.study.fit import open_detector as open_detector
     from superactivators.study.run import run_study as run_study
@@ -53,6 +57,7 @@ _HOMES = {
     "DetectionResult": "detection.results",
     "Detector": "detection.detector",
     "ImageSample": "data.dataset",
+    "KindOptions": "concepts.kinds",
     "LinearSeparators": "concepts.separators",
     "MeanPrototypes": "concepts.prototypes",
     "Span": "data.dataset",
@@ -61,6 +66,7 @@ _HOMES = {
     "SuperActivatorsError": "errors",
     "TextSample": "data.dataset",
     "Threshold": "detection.thresholds",
+    "compare_studies": "study.compare",
     "detect": "detection.inference",
     "diagnose": "models.doctor",
     "extract": "states.extraction",
@@ -69,9 +75,11 @@ _HOMES = {
     "load_dataset": "data.sources",
     "open_detector": "study.fit",
     "open_states": "states.extraction",
+    "read_sae": "concepts.sae_files",
     "run_study": "study.run",
     "states_from_arrays": "states.arrays",
     "study_states": "study.run",
+    "wrap_sae": "concepts.sae_object",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

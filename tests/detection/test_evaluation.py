@@ -6,12 +6,17 @@ must agree to 1e-6, choices exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 from sklearn import metrics as sk
 
 from detection import oracle
@@ -23,8 +28,8 @@ from superactivators.data.sources import load_dataset
 from superactivators.detection.bootstrap import Resamples
 from superactivators.detection.evaluation import evaluate_detection
 from superactivators.detection.results import DetectionResult
-from superactivators.detection.tail import DELTAS, PAPER_DELTAS
-from superactivators.errors import CalibrationError, StudyError
+from superactivators.detection.tail import DELTAS
+from superactivators.errors import StudyError
 from superactivators.models.backbone import Backbone
 from superactivators.scores.activations import score_samples, score_tokens
 from superactivators.scores.site_scores import SiteScores
@@ -199,6 +204,24 @@ def check_threshold_ends(
         assert (threshold.low, threshold.high) == pytest.approx(ends(values), abs=NEAR, nan_ok=True)
 
 
+def f1_ends(value: float, resampled: np.ndarray, counted: float) -> tuple[float, float]:
+    """Wilson's interval of the share of hits among samples that are positive or detected, found by bisection."""
+    share = value / (2 - value)
+    spread = np.std(resampled) * 2 / (2 - value) ** 2
+    z = norm.ppf(0.975)
+    # two more hits and two more misses, so that nothing is certain
+    imagined = (share * counted + z**2 / 2) / (counted + z**2)
+    n = counted if spread == 0 else min(imagined * (1 - imagined) / spread**2, counted)
+    n = max(n, 1.0)
+
+    def distance(p: float) -> float:
+        return abs(p - share) - z * math.sqrt(p * (1 - p) / n)
+
+    low = 0.0 if share == 0 else brentq(distance, 0.0, share - 1e-12)
+    high = 1.0 if share == 1 else brentq(distance, share + 1e-12, 1.0)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
 def check_summary(
     result: DetectionResult,
     points: dict[str, np.ndarray],
@@ -207,42 +230,46 @@ def check_summary(
     positives: np.ndarray,
     weights: np.ndarray,
 ) -> None:
-    """Averages with the intervals of their resampled values."""
+    """Averages and single concepts with the intervals of their resampled values."""
 
     def averages(f1: np.ndarray, by: np.ndarray) -> dict[str, np.ndarray]:
         return {"weighted": (f1 * by).sum(axis=-1) / by.sum(axis=-1), "macro": f1.mean(axis=-1)}
 
-    def check(entry: dict[str, Any], value: float, resampled: np.ndarray, bounds: tuple[int, int] | None) -> None:
-        assert entry["value"] == pytest.approx(float(value), abs=NEAR)
-        # Only intervals with the choice repeated inside are moved to the estimate; fixed thresholds have no such bias.
-        moved = resampled if bounds is None else np.clip(resampled + (value - np.mean(resampled)), *bounds)
-        assert (entry["low"], entry["high"]) == pytest.approx(ends(moved), abs=NEAR)
-
     summary, metrics = result.summary, result.metrics.to_pylist()
     for method in METHODS:
-        at_point, at_nested, at_fixed = (
+        # half of the variance that repeated choices add is that of the procedure
+        spread = fixed[method] + math.sqrt(0.5) * (nested[method] - fixed[method])
+        at_point, at_spread, at_fixed = (
             averages(points[method], positives),
-            averages(nested[method], weights),
+            averages(spread, weights),
             averages(fixed[method], weights),
         )
+        rows = [only(metrics, split="test", chosen=True, method=method, concept=name) for name in summary["concepts"]]
+        counted = [row["tp"] + row["fp"] + row["fn"] for row in rows]
+        hits, wrong = sum(row["tp"] for row in rows), sum(row["fp"] + row["fn"] for row in rows)
+        assert summary["micro_f1"]["mean"][method]["value"] == pytest.approx(2 * hits / (2 * hits + wrong), abs=NEAR)
         for average in ("weighted", "macro"):
-            check(summary[f"{average}_f1"]["mean"][method], at_point[average], at_nested[average], (0, 1))
-            check(summary[f"{average}_f1_fixed"]["mean"][method], at_point[average], at_fixed[average], None)
+            value = float(at_point[average])
+            for ending, resampled in (("", at_spread), ("_fixed", at_fixed)):
+                entry = summary[f"{average}_f1{ending}"]["mean"][method]
+                assert entry["value"] == pytest.approx(value, abs=NEAR)
+                expected = f1_ends(value, resampled[average], sum(counted))
+                assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=NEAR)
             if method != "superactivators":
-                base_point, base = (
-                    averages(points["superactivators"], positives),
-                    averages(nested["superactivators"], weights),
+                entry = summary[f"{average}_f1_minus_superactivators"]["mean"][method]
+                base = averages(points["superactivators"], positives)
+                assert entry["value"] == pytest.approx(value - base[average], abs=NEAR)
+                assert entry["low"] < entry["value"] < entry["high"]
+        for c, row in enumerate(rows):
+            assert row["estimable"] == (positives[c] >= 5)
+            for name, resampled in (("f1", spread), ("f1_fixed", fixed[method])):
+                expected = (
+                    f1_ends(points[method][c], resampled[:, c], counted[c]) if row["estimable"] else (np.nan,) * 2
                 )
-                check(
-                    summary[f"{average}_f1_minus_superactivators"]["mean"][method],
-                    at_point[average] - base_point[average],
-                    at_nested[average] - base[average],
-                    (-1, 1),
-                )
-        for c, concept in enumerate(summary["concepts"]):
-            row = only(metrics, split="test", chosen=True, method=method, concept=concept)
-            assert (row["f1_low"], row["f1_high"]) == pytest.approx(ends(nested[method][:, c]), abs=NEAR)
-            assert (row["f1_fixed_low"], row["f1_fixed_high"]) == pytest.approx(ends(fixed[method][:, c]), abs=NEAR)
+                assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(expected, abs=NEAR, nan_ok=True)
+        expected_resamples = pytest.approx(spread, abs=1e-6)
+        assert result.resamples[f"mean/{method}"] == expected_resamples
+    assert result.resamples["positives"] == pytest.approx(weights)
 
 
 def compare_localisation(result: DetectionResult, slow: SlowStudy, data: World, draws: Resamples) -> None:
@@ -360,7 +387,7 @@ def test_no_resamples_no_intervals() -> None:
 def test_intervals_stand_beside_the_test_figures_of_the_choice_only() -> None:
     result = study(world(6).states())
     for row in result.metrics.to_pylist():
-        has_interval = row["split"] == "test" and row["chosen"]
+        has_interval = row["split"] == "test" and row["chosen"] and row["estimable"]
         assert np.isnan(row["f1_low"]) != has_interval
         assert np.isnan(row["f1_fixed_high"]) != has_interval
 
@@ -394,12 +421,60 @@ def test_settings_that_cannot_be_are_refused() -> None:
         study(states, deltas=[0.5, 2.0])
 
 
-def test_unlabelled_tokens_allow_the_baselines_only() -> None:
-    states = world(9, per_split=12).states()
-    states.labels.__dict__["tokens"] = None
-    with pytest.raises(CalibrationError, match="'superactivators' takes its thresholds from labelled tokens"):
-        study(states)
-    result = study(states, ["max", "mean", "cls"], deltas=PAPER_DELTAS)
-    assert set(result.summary["weighted_f1"]["mean"]) == {"max", "mean", "cls"}
-    assert result.summary["weighted_f1_minus_superactivators"] == {}
+def test_without_token_labels_all_tokens_of_positive_samples_stand_for_the_concept() -> None:
+    data = world(9, per_split=24)
+    states = replace(data.states(), labels=data.states().labels.without_tokens())
+    result = study(states)
+    owner = np.repeat(np.arange(data.n), np.diff(data.offsets))
+    data.token_labels, data.known = data.sample_labels[owner], np.ones(len(owner), dtype=bool)
+    spelled_out = study(data.states())
     assert result.localisation.num_rows == 0
+    assert result.summary["token_labels"] is False
+    for one, other in zip(result.thresholds, spelled_out.thresholds, strict=True):
+        assert one == other
+    for name in ("threshold", "tp", "fp", "f1", "f1_low"):
+        np.testing.assert_array_equal(result.metrics[name].to_numpy(), spelled_out.metrics[name].to_numpy())
+
+
+def test_every_concept_takes_the_kind_that_is_best_on_cal() -> None:
+    data = world(10)
+    states = data.states()
+    held: dict[tuple[str, str, str], SiteScores] = {}
+    for site in states.sites:
+        for bank in learn_concepts(states, site, ["mean", "linear"]):
+            held[bank.kind, "token", site] = score_tokens(states, [bank])[0]
+    result = evaluate_detection(
+        lambda kind, level, site: held[kind, level, site],
+        states.sites,
+        ["mean", "linear"],
+        states.labels,
+        method_names=["superactivators", "top-tokens-max"],
+        resamples=40,
+    )
+    assert list(result.summary["weighted_f1"]) == ["mean", "linear", "best"]
+    on_cal = result.metrics.filter((pc.field("split") == "cal") & pc.field("chosen")).to_pylist()
+    for method in ("superactivators", "top-tokens-max"):
+        for concept in data.concepts:
+            one = {kind: only(on_cal, kind=kind, method=method, concept=concept) for kind in ("mean", "linear", "best")}
+            best = max(one["mean"]["f1"], one["linear"]["f1"])
+            assert one["best"]["f1"] == pytest.approx(best)
+            chosen = one[one["best"]["vectors"]]
+            assert (one["best"]["threshold"], one["best"]["site"]) == (chosen["threshold"], chosen["site"])
+    assert {row["vectors"] for row in rows_of(on_cal, kind="best")} == {"mean", "linear"}
+    located = {row["concept"]: row for row in rows_of(result.localisation, kind="best")}
+    for concept, row in located.items():
+        owner = only(on_cal, kind="best", method="superactivators", concept=concept)["vectors"]
+        assert row["token_f1"] == only(result.localisation, kind=owner, concept=concept)["token_f1"]
+
+
+def test_comparisons_hold_every_other_method_and_are_corrected() -> None:
+    result = study(world(11).states(), resamples=60)
+    rows = result.comparisons.to_pylist()
+    others = [row["b"] for row in rows if row["name"] == "weighted"]
+    assert others == [f"mean/{method}" for method in METHODS if method != "superactivators"]
+    for row in rows:
+        if row["estimable"]:
+            assert row["p"] <= row["p_holm"] <= 1
+    for row in rows_of(rows, name="macro"):
+        method = row["b"].split("/")[1]
+        assert -row["difference"] == result.summary["macro_f1_minus_superactivators"]["mean"][method]["value"]

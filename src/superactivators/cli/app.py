@@ -22,6 +22,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
+AVERAGES = ("weighted", "macro", "micro")
 INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__
 """Some releases of typer carry a copy of click of their own, so click's class would not be the one that is raised."""
@@ -54,6 +55,14 @@ def run() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+
+
+def _numbers(text: str) -> list[int]:
+    """Read whole numbers separated by commas."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise StudyError(f"--min-tokens takes whole numbers separated by commas, such as 1,2,3; got {text!r}") from None
 
 
 def _layers(text: str) -> Any:
@@ -151,8 +160,12 @@ def extract(
 def fit(
     states: Annotated[Path, typer.Argument(help="States folder that 'extract' or a study wrote.")],
     out: Out,
-    kind: Annotated[str, typer.Option(help="Kind of concept vectors: mean or linear.")] = "linear",
+    kind: Annotated[str, typer.Option(help="Kind of concept vectors: mean, linear, kmeans, …")] = "linear",
     min_positives: Annotated[int, typer.Option(min=1, help="Leave out concepts with fewer in any split.")] = 5,
+    min_tokens: Annotated[
+        str, typer.Option(help="Tokens that must fire; of several (1,2,3) chosen on cal.")
+    ] = "1",
+    max_fpr: Annotated[float | None, typer.Option(help="Highest false-positive rate on cal (its 95 % bound).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_: Json = False,
 ) -> None:
@@ -160,7 +173,14 @@ def fit(
     from superactivators.study.fit import fit_detector
 
     detector, excluded = fit_detector(
-        states, out, kind=kind, min_positives=min_positives, seed=seed, say=console.say(json_)
+        states,
+        out,
+        kind=kind,
+        min_positives=min_positives,
+        min_tokens=_numbers(min_tokens),
+        max_fpr=max_fpr,
+        seed=seed,
+        say=console.say(json_),
     )
     thresholds = [threshold.as_dict() for threshold in detector.thresholds]
 
@@ -224,9 +244,8 @@ def detect(
                     for token in row["tokens"][:12]
                 )
                 more = f" and {len(row['tokens']) - 12} more" if len(row["tokens"]) > 12 else ""
-                console.line(
-                    f"  {mark} {row['concept']}: {row['score']:.3f} (threshold {row['threshold']:.3f}) {where}{more}"
-                )
+                score, threshold = (console.number(row[name]) for name in ("score", "threshold"))
+                console.line(f"  {mark} {row['concept']}: {score} (threshold {threshold}) {where}{more}")
             if not item["concepts"]:
                 console.out.print("  nothing found")
 
@@ -243,6 +262,36 @@ def report(
 
     path = render_again(study)
     console.emit({"report": str(path)}, json_, lambda: console.line(f"Report: {path}"))
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[Path], typer.Argument(help="Study folders.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the tables.")] = None,
+    json_: Json = False,
+) -> None:
+    """Put several studies side by side, with paired tests where they share their test samples."""
+    from superactivators.study.compare import compare_studies
+
+    found = compare_studies(studies)
+    if out is not None:
+        found.write(out)
+    console.emit(found.as_dict(), json_, lambda: console.tables(found.sentences, found.tables()))
+
+
+@app.command()
+def tables(
+    studies: Annotated[list[Path], typer.Argument(help="Study folders.")],
+    out: Out,
+    formats: Annotated[str, typer.Option("--format", help="Any of csv, md and tex, with commas.")] = "csv,md,tex",
+    json_: Json = False,
+) -> None:
+    """Write the result tables of studies as CSV, Markdown and LaTeX."""
+    from superactivators.study.finished import export_studies
+
+    written = export_studies(studies, out, [part.strip() for part in formats.split(",")])
+    content = {"index": str(written[0]), "files": [str(path) for path in written]}
+    console.emit(content, json_, lambda: console.line(f"{len(written)} files; index: {written[0]}"))
 
 
 @app.command()
@@ -323,11 +372,14 @@ def _show_plan(plan: dict[str, Any], json_: bool) -> None:
 
 
 def _show_study(summary: dict[str, Any], path: Path) -> None:
-    for kind, by_method in summary["weighted_f1"].items():
+    ending = "_fixed" if summary["intervals"] == "fixed" else ""
+    for kind, by_method in summary[f"weighted_f1{ending}"].items():
         rows = [
-            (method, console.estimate(value), console.estimate(summary["macro_f1"][kind][method]))
-            for method, value in by_method.items()
+            (method, *(console.estimate(summary[f"{average}_f1{ending}"][kind][method]) for average in AVERAGES))
+            for method in by_method
         ]
-        title = f"{summary['data']['name']}, {kind} vectors: F1 on test"
-        console.table(title, ("method", "weighted F1 [95 %]", "macro F1 [95 %]"), rows)
+        title = f"{summary['data']['name']}, {kind}: F1 on test, {summary['intervals']} intervals"
+        console.table(title, ("method", *(f"{average} F1 [95 %]" for average in AVERAGES)), rows)
+    for check in summary["checks"]:
+        console.line(f"{check['code']} {check['title']}: {check['message']}")
     console.line(f"Report: {path}")

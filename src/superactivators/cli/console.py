@@ -66,6 +66,19 @@ def estimate(values: Mapping[str, float | None]) -> str:
     return f"{values['value']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
 
 
+def number(value: float | None) -> str:
+    """Write a score or threshold; nothing reaches one that is not finite."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def tables(sentences: Iterable[str], found: Iterable[Any]) -> None:
+    """Show printable tables (`superactivators.report.cells.Table`) below some sentences."""
+    for held in found:
+        table(held.title, held.headers, held.text_rows())
+    for sentence in sentences:
+        line(sentence)
+
+
 def fail(message: str, code: int) -> None:
     """Print what is wrong on standard error and leave."""
     sys.stderr.write(f"superactivators: {message}\n")

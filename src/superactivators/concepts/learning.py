@@ -43,8 +43,8 @@ def learn_concepts(
     Returns
     -------
     list of ConceptBank
-        In the order of ``kind_names``. A matched kind (clusters, latents) gives a bank of units, named by their numbers:
-        `superactivators.detection.matching` finds the unit that fits each concept.
+        In the order of ``kind_names``. A matched kind (clusters, latents) gives a bank of units, named by their
+        numbers; `superactivators.detection.matching` finds the unit that fits each concept.
 
     Raises
     ------

@@ -59,6 +59,10 @@ def render_card(
     ]
     if any(threshold.within == "segment" for threshold in thresholds):
         lines.append("- One segment: a sentence, or patches that touch at a side or corner")
+    if card.get("token_labels") is False:
+        lines.append(
+            "- No token was labelled: vectors and thresholds take all tokens of positive samples for the concept"
+        )
     if card.get("max_fpr") is not None:
         lines.append(
             f"- Chosen among those whose false-alarm rate on cal is at most {card['max_fpr']:g} "

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from superactivators.artefacts import MANIFEST, FolderReader, Format, array_fingerprint, fingerprint, writing
+from superactivators.artefacts import MANIFEST, FolderReader, Format, fingerprint, writing
 from superactivators.concepts.bank import ConceptBank
 from superactivators.detection.card import render_card
 from superactivators.detection.metrics import DetectionMetrics
@@ -147,16 +146,7 @@ class Detector:
         for site in dict.fromkeys(threshold.site for threshold in thresholds):
             bank = banks[site]
             names = tuple(threshold.concept for threshold in thresholds if threshold.site == site)
-            columns = torch.tensor([bank.concepts.index(name) for name in names])
-            kept.append(
-                replace(
-                    bank,
-                    concepts=names,
-                    vectors=bank.vectors[columns],
-                    bias=bank.bias[columns],
-                    estimable=bank.estimable[columns.numpy()],
-                )
-            )
+            kept.append(bank.subset([bank.concepts.index(name) for name in names]))
         return Detector(kept[0].kind, tuple(kept), tuple(thresholds), model or {}, dtype, card or {})
 
     @property
@@ -172,7 +162,7 @@ class Detector:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over model, vectors, thresholds and card."""
-        vectors = [array_fingerprint(bank.vectors.numpy()) for bank in self.banks]
+        vectors = [bank.fingerprint for bank in self.banks]
         thresholds = [threshold.as_dict() for threshold in self.thresholds]
         return fingerprint([FORMAT.version, dict(self.model), self.dtype, dict(self.card), vectors, thresholds])
 

@@ -124,7 +124,7 @@ def evaluate_detection(
 
 def deepest_list(lists: Sequence[Sequence[str]]) -> list[str]:
     """Sites of several kinds together, from shallow to deep: the longest list, and what it lacks behind it."""
-    longest = list(max(lists, key=lambda sites: len(sites), default=()))
+    longest = max((list(sites) for sites in lists), key=len, default=[])
     return longest + list(dict.fromkeys(site for sites in lists for site in sites if site not in longest))
 
 

@@ -191,7 +191,7 @@ def _score_matched(
         samples=held.samples,
         tokens=np.ascontiguousarray(held.tokens[:, columns[0]]),
         variants=variants,
-        units=dict.fromkeys(shared, units[order, concepts]),
+        units=dict.fromkeys(shared, _numbers(bank)[units[order, concepts]]),
         tail=np.ascontiguousarray(tail[order[:, pairs.concepts], np.arange(tail.shape[1])]),
     )
 

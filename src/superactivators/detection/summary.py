@@ -13,7 +13,7 @@ from superactivators.artefacts import array_fingerprint, fingerprint
 from superactivators.detection.comparisons import AVERAGES
 from superactivators.detection.figures import Figures
 from superactivators.detection.metrics import aggregate
-from superactivators.detection.results import REFERENCE, Evaluated
+from superactivators.detection.results import KINDLESS, REFERENCE, Evaluated
 from superactivators.detection.thresholds import Threshold
 from superactivators.states.labels import Labels
 
@@ -80,7 +80,7 @@ def summarise(
         }
     for row in comparisons.filter(pc.field("quantity") == "average").to_pylist():
         (kind, reference), (other, method) = row["a"].split("/", 1), row["b"].split("/", 1)
-        if reference == REFERENCE and other == kind:
+        if reference == REFERENCE and (other == kind or other in KINDLESS):
             content[f"{row['name']}_f1_minus_{REFERENCE}"].setdefault(kind, {})[method] = estimate(
                 -row["difference"], (-row["high"], -row["low"])
             )

@@ -85,7 +85,7 @@ class SuperActivatorDetector:
         Parameters
         ----------
         states : States
-            With token labels.
+            Where nobody labelled tokens, every token of a positive sample stands for the concept, and the card says so.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class SuperActivatorDetector:
         Raises
         ------
         CalibrationError
-            If tokens are not labelled, a concept has no in-concept token on cal, or no threshold of a concept keeps
+            If a concept has no in-concept token on cal, or no threshold of a concept keeps
             to ``max_fpr``.
         StudyError
             If evidence within segments is asked for and the layout is missing, or of other samples.
@@ -105,8 +105,6 @@ class SuperActivatorDetector:
             raise CalibrationError("no concept bank given; learn at least one")
         chosen = states.with_concepts(self.banks[0].concepts)
         labels = chosen.labels
-        if labels.tokens is None:
-            raise CalibrationError("SuperActivator thresholds need labelled tokens on cal; give spans or masks")
         cal = labels.in_split("cal")
         placed = self.within == "segment" and self.min_tokens[-1] > 1
         layout = layout_for(chosen, self.layout).subset(cal) if placed else None
@@ -116,7 +114,7 @@ class SuperActivatorDetector:
         for bank in self.banks:
             held = score_tokens(chosen, [bank], poolings=())[0]
             activations, rows, offsets = held.of_split(labels, "cal")
-            tail = Tail.of_tokens(activations, labels.tokens[rows], segment_ids(offsets))
+            tail = Tail.of_tokens(activations, labels.carried[rows], segment_ids(offsets))
             counts = tail.counts
             lacking = [name for name, count in zip(labels.concepts, counts, strict=True) if not count]
             if lacking:
@@ -161,6 +159,8 @@ class SuperActivatorDetector:
                 for c, name in enumerate(labels.concepts)
             }
         }
+        if labels.tokens is None:
+            card["token_labels"] = False
         if self.max_fpr is not None:
             card["max_fpr"] = self.max_fpr
         return Detector.of({bank.site: bank for bank in self.banks}, thresholds, card=card)

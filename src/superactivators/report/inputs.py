@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from superactivators.data.dataset import ConceptDataset
-from superactivators.detection.evaluation import ScoreSource
-from superactivators.detection.results import REFERENCE, DetectionResult
+from superactivators.detection.evaluation import BEST, ScoreSource, deepest_list
+from superactivators.detection.results import KINDLESS, REFERENCE, DetectionResult
 from superactivators.models.encoding import Encoding
 from superactivators.states.labels import Labels
 
@@ -50,16 +53,29 @@ class ReportInputs:
         return list(dict.fromkeys(found))
 
     @property
-    def kinds(self) -> list[str]:
-        """Concept kinds that were evaluated, in order."""
+    def groups(self) -> list[str]:
+        """Kinds of vectors, the mixed kind, and sources without vectors, in order."""
         return list(self.result.summary["weighted_f1"])
 
     @property
+    def kinds(self) -> list[str]:
+        """Kinds of vectors that were evaluated, in order: those that have activations of their own."""
+        return [group for group in self.groups if group not in (BEST, *KINDLESS)] or self.groups
+
+    @property
     def sites(self) -> list[str]:
-        """Sites that were evaluated, from shallow to deep (the curves are laid out in that order)."""
-        return list(dict.fromkeys(self.result.curves.column("site").to_pylist()))
+        """Sites at which these kinds were evaluated, from shallow to deep."""
+        metrics = self.result.metrics
+        table = metrics.filter(pc.is_in(metrics["kind"], pa.array(self.kinds)) & ~pc.field("chosen"))
+        by_kind: dict[str, list[str]] = {}
+        for kind, site in zip(table["kind"].to_pylist(), table["site"].to_pylist(), strict=True):
+            sites = by_kind.setdefault(kind, [])
+            if site not in sites:
+                sites.append(site)
+        return deepest_list(list(by_kind.values()))
 
     @property
     def focus(self) -> str:
         """Method that curves, concepts and examples are shown for: the SuperActivators where they were evaluated."""
-        return REFERENCE if REFERENCE in self.methods else self.methods[0]
+        of_vectors = list(self.result.summary["weighted_f1"][self.kinds[0]])
+        return REFERENCE if REFERENCE in of_vectors else of_vectors[0]

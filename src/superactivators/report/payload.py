@@ -13,10 +13,27 @@ from superactivators.report.distributions import distributions
 from superactivators.report.examples import examples
 from superactivators.report.inputs import ReportInputs
 from superactivators.report.json_values import plain
-from superactivators.report.tables import AVERAGES, concept_rows, curves, floor, layer_f1, method_rows
+from superactivators.report.tables import (
+    AVERAGES,
+    concept_rows,
+    curves,
+    floor,
+    layer_f1,
+    length_rows,
+    method_rows,
+    oracle_rows,
+)
 from superactivators.report.verdicts import PLAIN_NAME, finding, listed, name_of, short
 
 VERSION = 1
+GROUPS = {
+    "best": "best kind for each concept, chosen on cal",
+    "probe": "probes trained on sample labels",
+    "input": "the text itself",
+    "prompt": "a chat model",
+}
+"""What entries of the methods table that are no kinds of vectors are called."""
+
 PAPER_ZONE = (0.05, 0.10)
 """Sparsity levels at which the paper finds the best F1."""
 
@@ -42,6 +59,7 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
         "reference": REFERENCE,
         "focus": inputs.focus,
         "kinds": inputs.kinds,
+        "groups": [{"name": group, "label": GROUPS.get(group, f"{group} vectors")} for group in inputs.groups],
         "best_kind": summary["best_kind_on_cal"],
         "methods": [
             {"name": name, "label": name_of(name), "summary": methods[name].summary} for name in inputs.methods
@@ -55,6 +73,8 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
         "further": {kind: _further(inputs, kind, concepts[kind], spread[kind]) for kind in inputs.kinds},
         "method_rows": plain(method_rows(inputs)),
         "floor": plain(floor(inputs.labels)),
+        "oracle": plain(oracle_rows(inputs)),
+        "lengths": plain(length_rows(inputs)),
         "layers": plain(layer_f1(inputs)),
         "curves": plain(curves(inputs)),
         "rows": plain(concepts),
@@ -73,6 +93,7 @@ def _about(inputs: ReportInputs) -> dict[str, Any]:
         "seed": given.get("seed"),
         "resamples": inputs.result.summary["resamples"],
         "notes": given.get("notes") or [],
+        "checks": given.get("checks") or [],
         "seconds": given.get("seconds") or {},
         "command": given.get("command"),
         "versions": given.get("packages") or {},

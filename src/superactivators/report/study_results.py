@@ -8,12 +8,10 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
-from superactivators.detection.results import REFERENCE, DetectionResult
+from superactivators.detection.results import KINDLESS, REFERENCE, DetectionResult
 from superactivators.report.tables import selected
 
-KINDLESS = ("probe", "input", "prompt")
-"""Kinds without concept vectors: their methods come once, not once per kind."""
-INTERVALS = "Brackets hold 95 % bootstrap intervals that repeat every choice made on cal."
+INTERVALS = "Brackets hold 95 % intervals; resamples repeat every choice made on cal."
 BOLD = "Bold (in plain text a star) marks the best on cal, where every choice is made; test never decides it."
 
 Pair: TypeAlias = tuple[str, str]

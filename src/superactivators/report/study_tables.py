@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from superactivators.detection.metrics import aggregate
-from superactivators.detection.results import REFERENCE
+from superactivators.detection.results import KINDLESS, REFERENCE
 from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.recorded_tables import recorded_tables
-from superactivators.report.study_results import BOLD, INTERVALS, KINDLESS, Pair, StudyTables, best_of
+from superactivators.report.study_results import BOLD, INTERVALS, Pair, StudyTables, best_of
 from superactivators.report.tables import selected
 
 NO_VECTORS = "no vectors"

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float
 
+from superactivators.detection.lengths import ALL
 from superactivators.detection.metrics import aggregate, ratio
-from superactivators.detection.results import REFERENCE, DetectionResult
+from superactivators.detection.results import KINDLESS, REFERENCE, DetectionResult
 from superactivators.report.inputs import ReportInputs
 from superactivators.report.verdicts import advantage
 from superactivators.states.labels import Labels
@@ -34,18 +35,27 @@ def always_yes(truth: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, " c"]:
 
 
 def method_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """One entry for each kind and method: test F1 with interval, both averages, and the SuperActivators' lead."""
+    """One entry for each kind and method: test F1 with interval, both averages, and the SuperActivators' lead.
+
+    Methods without vectors are compared with the SuperActivators of the kind that is best on cal.
+    """
     summary = inputs.result.summary
+    best = summary["best_kind_on_cal"]
+    judged = {(row["a"], row["b"], row["name"]): row for row in inputs.result.comparisons.to_pylist()}
     rows = []
     for kind, by_method in summary["weighted_f1"].items():
         for method in by_method:
             row: dict[str, Any] = {"kind": kind, "method": method}
             for average in AVERAGES:
-                difference = summary[f"{average}_f1_minus_{REFERENCE}"].get(kind, {}).get(method)
+                owner = best if kind in KINDLESS else kind
+                difference = summary[f"{average}_f1_minus_{REFERENCE}"].get(owner, {}).get(method)
+                compared = judged.get((f"{owner}/{REFERENCE}", f"{kind}/{method}", average), {})
                 row[average] = {
                     "f1": summary[f"{average}_f1"][kind][method],
                     "fixed": summary[f"{average}_f1_fixed"][kind][method],
                     "gain": None if difference is None else advantage(difference),
+                    "p_holm": compared.get("p_holm"),
+                    "n_compared": compared.get("n_compared"),
                 }
             row["cal_weighted"] = summary["cal_weighted_f1"][kind][method]
             rows.append(row)
@@ -100,9 +110,13 @@ def curves(inputs: ReportInputs) -> dict[str, Any]:
     positives = inputs.labels.samples[inputs.labels.in_split("test")].sum(axis=0)
     together: dict[str, Any] = {}
     single: dict[str, Any] = {}
-    for kind, by_method in inputs.result.summary["weighted_f1"].items():
+    held = inputs.result.curves
+    drawn = set(zip(held["kind"].to_pylist(), held["method"].to_pylist(), strict=True))
+    for kind in inputs.kinds:
         together[kind], single[kind] = {}, {}
-        for method in by_method:
+        for method in inputs.result.summary["weighted_f1"][kind]:
+            if (kind, method) not in drawn:
+                continue
             values = curve(inputs.result, inputs.sites, kind, method, "test")
             together[kind][method] = aggregate(values, positives)
             if method == inputs.focus:
@@ -154,4 +168,25 @@ def concept_rows(inputs: ReportInputs) -> dict[str, list[dict[str, Any]]]:
                     },
                 }
             )
+    return content
+
+
+def oracle_rows(inputs: ReportInputs) -> dict[str, dict[str, float]]:
+    """Average test F1 of matched kinds if *test* chose the units, by kind: an upper bound, for comparison only."""
+    table = inputs.result.oracle
+    content = {}
+    for kind in dict.fromkeys(table.column("kind").to_pylist()):
+        rows = selected(table, kind=kind, chosen=True)
+        averages = aggregate(rows["f1"].to_numpy(), rows["n_positive"].to_numpy())
+        content[kind] = {name: float(value) for name, value in averages.items()}
+    return content
+
+
+def length_rows(inputs: ReportInputs) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """False-positive rate of all concepts together in each bin of lengths, by kind and method."""
+    names = ("low", "high", "negatives", "fpr", "fpr_low", "fpr_high", "length_auroc")
+    content: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in selected(inputs.result.lengths, concept=ALL).to_pylist():
+        rows = content.setdefault(row["kind"], {}).setdefault(row["method"], [])
+        rows.append({name: row[name] for name in names})
     return content

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from superactivators.artefacts import refuse_foreign
 from superactivators.concepts.learning import learn_concepts
+from superactivators.concepts.units import kinds
 from superactivators.detection.detector import FORMAT as DETECTOR
 from superactivators.detection.detector import Detector
+from superactivators.detection.matching import match_tokens, matched_bank
 from superactivators.detection.superactivators import SuperActivatorDetector
+from superactivators.detection.tail import DELTAS
 from superactivators.errors import StoreError, StudyError, allowed
 from superactivators.states.extraction import open_states
 from superactivators.states.store import StateStore
@@ -27,6 +30,8 @@ def fit_detector(
     *,
     kind: str = "linear",
     min_positives: int = 5,
+    min_tokens: int | Sequence[int] = 1,
+    max_fpr: float | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda message: None,
 ) -> tuple[Detector, dict[str, str]]:
@@ -42,6 +47,10 @@ def fit_detector(
         Concept kind.
     min_positives : int
         Concepts with fewer positive samples in any split are left out.
+    min_tokens : int or sequence of int
+        Tokens that must reach the threshold; of several numbers each concept takes the one that is best on cal.
+    max_fpr : float, optional
+        Highest false-positive rate on cal that is allowed; see `SuperActivatorDetector`.
     seed : int
     say : callable
         Told what begins.
@@ -64,15 +73,20 @@ def fit_detector(
     banks = []
     for site in chosen.sites:
         say(f"{kind} vectors at {site}")
-        banks += learn_concepts(chosen, site, [kind], seed=seed)
+        (bank,) = learn_concepts(chosen, site, [kind], seed=seed)
+        if kinds[kind].matched:
+            units = match_tokens(chosen, bank, DELTAS, poolings=("max",)).units["max"][0]
+            bank = matched_bank(bank, units, chosen.concepts)
+        banks.append(bank)
     say("thresholds")
-    fitted = SuperActivatorDetector(banks).calibrate(chosen)
+    fitted = SuperActivatorDetector(banks, min_tokens=min_tokens, max_fpr=max_fpr).calibrate(chosen)
     store = opened.values
     model: dict[str, Any] = dict(store.model) if isinstance(store, StateStore) else {}
     dtype = store.dtype if isinstance(store, StateStore) else "float32"
     table = fitted.evaluate(chosen, "test").to_pylist()
     names = ("prevalence", "precision", "recall", "f1", "fpr", "n")
-    card = {"data": str(states), "test": {row["concept"]: {name: row[name] for name in names} for row in table}}
+    test = {row["concept"]: {name: row[name] for name in names} for row in table}
+    card = {**fitted.card, "data": str(states), "test": test}
     detector = Detector.of({bank.site: bank for bank in banks}, fitted.thresholds, model=model, dtype=dtype, card=card)
     detector.save_pretrained(out)
     return detector, coverage.excluded

@@ -117,6 +117,7 @@ def save_detectors(
                 "data_fingerprint": about["data"]["fingerprint"],
                 "modality": about["data"]["modality"],
                 "cal": alarms,
+                "token_labels": result.summary["token_labels"],
                 "test": test,
             },
         )

@@ -155,8 +155,16 @@ def _options(settings: StudySettings) -> KindOptions:
     plain = KindOptions(concepts.clusters, concepts.sample_clusters, concepts.cluster_metric)
     if concepts.sae is None:
         return plain
-    encoder = read_sae(concepts.sae.path)
-    site = concepts.sae.site or encoder.notes.get("site")
+    sae = concepts.sae
+    encoder = read_sae(
+        sae.path,
+        revision=sae.revision,
+        k=sae.k,
+        threshold=sae.threshold,
+        input_scale=sae.input_scale,
+        centred=sae.centred,
+    )
+    site = sae.site or encoder.notes.get("site")
     if site is None:
         raise StudyError(
             f"{concepts.sae.path}: its files do not say which layer it was trained on; "

@@ -65,6 +65,11 @@ class SaeSettings(_Section):
 
     path: str
     site: str | None = None
+    revision: str | None = None
+    k: int | None = Field(default=None, gt=0)
+    threshold: float | None = None
+    input_scale: float | None = Field(default=None, gt=0)
+    centred: bool | None = None
 
 
 class ConceptsSettings(_Section):

@@ -6,6 +6,8 @@ import { choice } from "superactivators/controls.js";
 import { commonest, createData, embedded } from "superactivators/data.js";
 import { deltasSection } from "superactivators/deltas.js";
 import { el } from "superactivators/dom.js";
+import { checksSection } from "superactivators/checks.js";
+import { lengthsSection } from "superactivators/lengths.js";
 import { layersSection } from "superactivators/layers.js";
 import { methodsSection } from "superactivators/methods.js";
 import { notesSection } from "superactivators/notes.js";
@@ -19,6 +21,8 @@ const CONTENTS = [
   ["deltas", "Tail"],
   ["layers", "Layers"],
   ["concepts", "Concepts"],
+  ["lengths", "Lengths"],
+  ["checks", "Checks"],
   ["notes", "Notes"],
 ];
 
@@ -65,6 +69,8 @@ function start() {
       layersSection(data, store),
       conceptsSection(data, store),
       detail,
+      lengthsSection(data, store),
+      checksSection(data),
       notesSection(data),
     ),
     el("footer", {}, el("p", {}, "Made with superactivators. Method: Goldberg, Kim, Stein and Wong, “SuperActivators: Only the Tail of the Distribution Contains Reliable Concept Signals”, arXiv 2512.05038. The quantile threshold goes back to Network Dissection (Bau et al., 2017).")),

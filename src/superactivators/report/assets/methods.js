@@ -14,7 +14,8 @@ export function methodsSection(data, store) {
   store.watch(["average", "kind"], () => host.replaceChildren(table(data, store.get("average"), store.get("kind"))));
   const note = data.hasReference
     ? "Difference: SuperActivators minus the method, paired on the same resamples. “Better” and “worse” mean that its " +
-      "95 % interval excludes 0; intervals are not corrected for the number of comparisons."
+      "95 % interval excludes 0; p is that of the same bootstrap with Holm’s correction for the number of comparisons. Methods " +
+      `without vectors are compared with the ${data.best_kind} vectors’ SuperActivators.`
     : "SuperActivators were not evaluated in this study.";
   return section(
     "methods",
@@ -54,13 +55,13 @@ function table(data, average, selected) {
           data.hasReference && head("SuperActivators are …"),
         ),
       ),
-      data.kinds.map((kind) =>
+      data.groups.map((group) =>
         el(
           "tbody",
-          { class: kind === selected ? "selected" : null },
-          data.kinds.length > 1 &&
-            el("tr", { class: "group" }, el("th", { scope: "rowgroup", colspan: 7 }, `${kind} vectors`)),
-          data.methodsOf(kind).map((row) => line(data, row, average, other, { domain, gainDomain, floor })),
+          { class: group.name === selected ? "selected" : null },
+          data.groups.length > 1 && el("tr", { class: "group" }, el("th", { scope: "rowgroup", colspan: 7 }, group.label)),
+          data.methodsOf(group.name).map((row) => line(data, row, average, other, { domain, gainDomain, floor })),
+          data.oracle[group.name] && oracleLine(data.oracle[group.name], average, other),
         ),
       ),
     ),
@@ -68,9 +69,9 @@ function table(data, average, selected) {
 }
 
 function line(data, row, average, other, { domain, gainDomain, floor }) {
-  const { f1, gain } = row[average];
+  const { f1, gain, p_holm: p } = row[average];
   const strong = row.method === data.reference;
-  const verdict = data.finding[average][row.kind].verdicts.find((one) => one.method === row.method)?.verdict;
+  const verdict = gain && judge(gain);
   return el(
     "tr",
     { class: strong ? "reference" : null },
@@ -85,7 +86,31 @@ function line(data, row, average, other, { domain, gainDomain, floor }) {
         gain && [decimal(gain.value, 3, true), " ", el("span", { class: "range" }, interval(gain.low, gain.high, 3, true))],
       ),
     data.hasReference && el("td", { class: "plot" }, gain && whisker(gain, gainDomain, { width: 100, mark: 0 })),
-    data.hasReference && el("td", { class: `verdict ${verdict ?? ""}` }, verdict ? WORDS[verdict] : ""),
+    data.hasReference &&
+      el(
+        "td",
+        { class: `verdict ${verdict ?? ""}` },
+        verdict ? WORDS[verdict] : "",
+        Number.isFinite(p) && el("small", {}, `p ${p < 0.001 ? "< .001" : `= ${decimal(p, 3)}`}`),
+      ),
+  );
+}
+
+function judge({ low, high }) {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return "unknown";
+  return low > 0 ? "better" : high < 0 ? "worse" : "unclear";
+}
+
+/** What a matched kind would reach if test chose its units: never to be compared with the rows above. */
+function oracleLine(value, average, other) {
+  return el(
+    "tr",
+    { class: "oracle faint" },
+    el("th", { scope: "row" }, el("span", { class: "method" }, "SuperActivators, oracle match"), el("small", {}, "units chosen on test: an upper bound, not a result")),
+    el("td", { class: "number" }, decimal(value[average])),
+    el("td", {}),
+    el("td", { class: "number" }, decimal(value[other])),
+    el("td", { colspan: 3 }),
   );
 }
 
