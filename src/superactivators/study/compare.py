@@ -229,9 +229,7 @@ def _differences_tables(found: Sequence[_Found], concepts: Sequence[str], pairin
                 Cell.of(row["p_holm"]),
                 Cell(_state(item.pairing, row["stored"])),
             )
-            for item in found
-            for row in item.rows
-            if row["quantity"] == quantity
+            for item, row in wanted
         )
         holm = f"Holm's procedure corrects for all comparisons {correction} between the same two studies."
         shown = (*notes, holm, best) if has_best else (*notes, holm)
@@ -284,7 +282,7 @@ def _sentences(
                 words = {"unclear": ": no clear difference", "unknown": ""}.get(
                     judged, f": {pairing.second} is {judged}"
                 )
-                kind = "best kind on cal" if item.kind == BEST_KIND else f"{item.kind} vectors"
+                kind = "best kind on cal" if item.kind == BEST_KIND else f"kind {item.kind}"
                 shown = with_interval(gain, 3, signed=True)
                 lines.append(f"  {name_of(REFERENCE)}, {kind}, weighted F1: {shown}{words}")
     return tuple(lines)
