@@ -218,6 +218,9 @@ def _differences_tables(found: Sequence[_Found], concepts: Sequence[str], pairin
             Column("p (Holm)", places=None),
             Column("resamples", text=True),
         )
+        wanted = [(item, row) for item in found for row in item.rows if row["quantity"] == quantity]
+        if quantity == "average":
+            wanted.sort(key=lambda entry: AVERAGES.index(entry[1]["name"]))
         rows = tuple(
             (
                 *(
