@@ -325,7 +325,14 @@ def test_unparsable_and_truncated_answers_are_counted_as_no_and_kept(tmp_path: P
     assert lines[-1] == (
         "prompt: 3 of 6 answers are neither yes nor no and count as no; 2 were cut off: raise max_tokens"
     )
-    raws = {(record["sample"], record["concept"]): record["raw"] for record in read_answers(tmp_path / "log.jsonl")}
+    records = read_answers(tmp_path / "log.jsonl")
+    raws = {(record["sample"], record["concept"]): record["raw"] for record in records}
+    written = {(record["sample"], record["concept"]): record["answer"] for record in records}
+    assert [written[f"t{row}", name] for row in (1, 3, 4) for name in ("joy", "fear")] == [
+        *(None, None),
+        *(None, "yes"),
+        *("yes", "no"),
+    ]
     assert raws["t3", "fear"] == "<think>It is</think>Yes"
     assert raws["t4", "joy"] == "FINAL ANSWER: yes"
 

@@ -199,7 +199,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"template": "{concept} {text}", "descriptions": {"joy": "x"}}, "has no {description}"),
     ({"descriptions": {"joy": ""}}, "descriptions must map concept names to texts"),
     ({"extra": {"model": "x"}}, "extra may not set 'model'"),
-    ({"extra": {"x": object()}}, "extra holds what is not JSON"),
+    ({"extra": {"x": {1}}}, "extra holds what is not JSON"),
     ({"extra": {"x": float("nan")}}, "extra holds what is not JSON"),
 ]
 
