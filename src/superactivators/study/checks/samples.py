@@ -64,8 +64,8 @@ def shared_samples(inputs: CheckInputs) -> Finding | None:
     example = " and ".join(f"{dataset.samples[row].id} ({splits[row]})" for row in rows[:2].tolist())
     what = "image" if isinstance(dataset.samples[0], ImageSample) else "text"
     return Finding(
-        f"{counted(groups, what)} stand in more than one split, such as {example}; of test, "
-        f"{counted(len(leaked), 'sample')} of {int((splits == 'test').sum()):,} are also in train or cal. "
+        f"More than one split holds {counted(groups, what)}, such as {example}; of test, "
+        f"{len(leaked):,} of its {int((splits == 'test').sum()):,} samples are in train or cal too. "
         "Remove the copies, or give them one group, so that they share a split.",
         len(leaked) or groups,
         0,
@@ -106,8 +106,9 @@ def double_bos(inputs: CheckInputs) -> Finding | None:
         return None
     spelled = next(token for token in BEGINNINGS if doubled[0].text.lstrip().startswith(token))
     return Finding(
-        f"{counted(len(doubled), 'text')} of {len(texts):,}, such as {doubled[0].id}, begin with {spelled}, which "
-        "tokenizers add themselves: the model reads it twice, or as plain characters. Strip it from the texts.",
+        f"{spelled}, which tokenizers add themselves, is spelled out at the beginning of {len(doubled):,} of "
+        f"{counted(len(texts), 'text')}, such as {doubled[0].id}: the model reads it twice, or as plain "
+        "characters. Strip it from the texts.",
         len(doubled),
         0,
     )

@@ -56,7 +56,8 @@ def outlier_tokens(inputs: CheckInputs) -> Finding | None:
     return Finding(
         f"In {percent(share[worst])} of the test samples the token that scores highest for {inputs.concepts[worst]} "
         f"has more than {OUTLIER:g} times the median norm ({counted(int(count[worst]), 'such token')} on test; "
-        f"concerned: {named(concerned)}). Such tokens carry no content: choose another layer, or a model with registers.",
+        f"concerned: {named(concerned)}). Such tokens carry no content: choose another layer, or a model with "
+        "registers.",
         share[worst],
         OUTLIER_SHARE,
         concerned,
@@ -113,8 +114,8 @@ def post_norm(inputs: CheckInputs) -> Finding | None:
         return None
     site = next(site for site in sites if "norm" in site)
     return Finding(
-        f"{counted(len(concerned), 'concept')} of {len(sites)} ({named(concerned)}) take the site {site}: its states "
-        "have gone through a norm, so that norms and activations do not compare with those of blocks. "
+        f"The site chosen for {len(concerned)} of {counted(len(sites), 'concept')} ({named(concerned)}) is {site}: its "
+        "states have gone through a norm, so that norms and activations do not compare with those of blocks. "
         "Leave it out of [model] layers to compare blocks only.",
         len(concerned),
         0,

@@ -74,8 +74,8 @@ def own_split(inputs: CheckInputs) -> Finding | None:
     held = {*(t.concept for t in fitted), *columns[named_test | unmarked].tolist()}
     concerned = tuple(name for name in inputs.concepts if name in held)
     return Finding(
-        f"{counted(len(fitted), 'threshold')} were fitted on test, and {counted(rows, 'row')} of the metrics come from "
-        "a split that something was fitted on without a mark of it. Such figures flatter: fit on cal, judge on test.",
+        f"Fitted on test: {counted(len(fitted), 'threshold')}; rows of the metrics whose mark of what was fitted on "
+        f"their split is wrong: {rows:,}. Such figures flatter: fit on cal, judge on test.",
         len(fitted) + rows,
         0,
         concerned,
@@ -95,8 +95,8 @@ def always_yes(inputs: CheckInputs) -> Finding | None:
         return None
     concerned = tuple(inputs.concepts[c] for c in np.argsort(gain, kind="stable") if gain[c] <= 1e-12)
     return Finding(
-        f"{counted(len(concerned), 'concept')} of {len(gain)} ({named(concerned)}) are found no better on test than by "
-        f"always saying yes: {inputs.concepts[worst]} has F1 {on_test['f1'][worst]:.2f}, and yes to everything "
+        f"Always saying yes does as well on test, or better, for {len(concerned)} of {counted(len(gain), 'concept')} "
+        f"({named(concerned)}): {inputs.concepts[worst]} has F1 {on_test['f1'][worst]:.2f}, and yes to everything "
         f"{2 * share[worst] / (1 + share[worst]):.2f}. Do not use these detectors.",
         gain[worst],
         0,
@@ -122,14 +122,13 @@ def at_the_edge(inputs: CheckInputs) -> Finding | None:
             if len(here) > EDGE_SHARE * len(picked):
                 value = max(value, len(here) / len(picked))
                 concerned += here
-                parts.append(
-                    f"{len(here)} of {counted(len(picked), 'concept')} take {spelled(end)}, an end of the {what}"
-                )
+                of_all = f"{len(here)} of {counted(len(picked), 'concept')}"
+                parts.append(f"{spelled(end)}, an end of the {what}, is chosen for {of_all}")
     if not parts:
         return None
     return Finding(
-        f"{'; '.join(parts)}. The best may lie beyond it: give more {'deltas' if 'deltas' in parts[0] else 'layers'} "
-        "on that side, unless it is the end of the model.",
+        f"At an edge: {'; '.join(parts)}. The best may lie beyond it: give more on that side, unless it is the end of "
+        "the model.",
         value,
         EDGE_SHARE,
         tuple(name for name in inputs.concepts if name in concerned),
