@@ -1,0 +1,1 @@
+"""Baselines that are trained or asked beside the concept vectors."""
