@@ -62,7 +62,7 @@ class Planted:
             # A token that carries its concept alone in its sample carries little of it.
             for tokens, begin in zip(carried, self.offsets, strict=False):
                 alone = (tokens.sum(axis=0) == 1)[None] & tokens
-                strength[begin : begin + len(tokens)][alone.any(axis=1)] = 0.3
+                strength[begin : begin + len(tokens)][alone.any(axis=1)] = 3.0
         self.values = {}
         for number, site in enumerate(("block[0]", "block[1]")):
             states = 0.8 * rng.standard_normal((len(self.tokens), WIDTH))
@@ -280,7 +280,8 @@ def test_sa002_cls_states() -> None:
     test = np.flatnonzero(planted.splits == "test")
     for states in cls.values():
         states[test[:15]] = 5 * np.eye(WIDTH)[1]
-        states[test[15:], :2] = -2
+        states[test[15:30], :2] = 0.5
+        states[test[30:], :2] = -2
     inputs = planted.inputs(planted.states(cls))
     finding = spoken(inputs, "SA002")
     assert inputs.bank is not None
@@ -381,11 +382,11 @@ def test_sa014_edges(clean: CheckInputs) -> None:
 
 
 def test_sa016_optimism(clean: CheckInputs) -> None:
-    test = clean.states.labels.samples[clean.states.labels.in_split("test")].sum(axis=0)
     faulty = with_metric(clean, "cal", "f1", {"sun": 0.9, "rain": 0.8})
     faulty = with_metric(faulty, "test", "f1", {"sun": 0.4, "rain": 0.75})
+    faulty = with_metric(faulty, "test", "n_positive", {"sun": 30, "rain": 20})
     finding = spoken(faulty, "SA016")
-    assert finding.value == pytest.approx((0.5 * test[0] + 0.05 * test[1]) / test.sum())
+    assert finding.value == pytest.approx((0.5 * 30 + 0.05 * 20) / 50)
     assert finding.concepts == ("sun",)
     same = with_metric(faulty, "test", "f1", {"sun": 0.85})
     assert found(same, "SA016") is None
@@ -520,15 +521,21 @@ def test_sa012_sample_labels_only() -> None:
 
 def test_sa007_small_ones_are_missed() -> None:
     inputs = Planted(weak_alone=True).inputs(deltas=(0.7,))
-    finding = spoken(inputs, "SA007")
     labels = inputs.states.labels
+    # Positive samples of which nobody has said where the concept is have no size.
+    unplaced = labels.in_split("test")[:6]
+    labels = replace(labels, samples=labels.samples.copy())
+    labels.samples[unplaced] = True
+    inputs = replace(inputs, states=replace(inputs.states, labels=labels))
+    finding = spoken(inputs, "SA007")
     area, medians = [], []
     for c, concept in enumerate(CONCEPTS):
         threshold = next(t for t in inputs.result.thresholds if t.concept == concept and t.method == "superactivators")
         sizes, hit = [], []
         for i, scores in zip(labels.in_split("test"), activations(inputs, c), strict=True):
-            if labels.samples[i, c]:
-                sizes.append(labels.tokens[labels.offsets[i] : labels.offsets[i + 1], c].sum())
+            size = labels.tokens[labels.offsets[i] : labels.offsets[i + 1], c].sum()
+            if size:
+                sizes.append(size)
                 hit.append(scores.max() >= threshold.value)
         area.append(roc_auc_score(hit, sizes))
         medians.append((np.median(np.array(sizes)[hit]), np.median(np.array(sizes)[~np.array(hit)])))
@@ -547,6 +554,19 @@ def test_decisions_are_those_of_the_tables(clean: CheckInputs) -> None:
         assert inputs.test_fires is not None
         np.testing.assert_array_equal((inputs.test_fires & truth).sum(axis=0), figures["tp"])
         np.testing.assert_array_equal((inputs.test_fires & ~truth).sum(axis=0), figures["fp"])
+
+
+def test_decisions_are_those_of_the_unit_that_was_matched() -> None:
+    inputs = Planted().inputs(kinds=("kmeans",))
+    site = inputs.picks("site")[0]
+    held = inputs.scores("kmeans", "token", site)
+    second = int(held.units["max"][1, 0])
+    assert second != held.units["max"][0, 0]
+    thresholds = [replace(t, unit=second) if t.concept == "sun" else t for t in inputs.result.thresholds]
+    fires = with_result(inputs, thresholds=thresholds).test_fires
+    assert fires is not None
+    scores = held.variants["max"][1, inputs.states.labels.in_split("test"), 0].astype(np.float64)
+    np.testing.assert_array_equal(fires[:, 0], scores >= inputs.picks("threshold")[0])
 
 
 def test_sa015_longer_false_alarms(clean: CheckInputs) -> None:
