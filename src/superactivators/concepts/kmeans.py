@@ -1,0 +1,485 @@
+"""K-means of rows that are streamed (METHOD section 4, kind ``kmeans``).
+
+Seeds come from greedy k-means++ (Arthur and Vassilvitskii, 2007) on a drawn sub-sample; where K is small, the best of
+several sets. Lloyd's algorithm then runs on
+drawn sub-samples that grow fourfold, each from where the last one stopped, and at last on all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, final, get_args
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float, Int, Int32, Int64
+from torch import Tensor
+
+from superactivators.concepts.rows import RowSource
+from superactivators.concepts.standardised import take_rows
+from superactivators.errors import DataError, StudyError, allowed
+
+Metric: TypeAlias = Literal["euclidean", "cosine"]
+"""``"cosine"`` is spherical k-means: rows and centroids count by their directions only."""
+
+MEMORY = 4 * 2**30
+MAX_ITER = 100
+
+TOLERANCE = 5e-4
+"""Relative fall of the inertia in one pass below which the passes over all rows end."""
+
+ROWS_PER_CLUSTER = 2
+"""K is lowered until there are this many rows for each cluster."""
+
+SEED_ROWS = 32
+"""Rows of the first sub-sample for each cluster."""
+
+LEAST_ROWS = 4096
+"""Rows of the first sub-sample at least."""
+
+GROWTH = 4
+"""How many times larger each sub-sample is than the one before."""
+
+SUB_TOLERANCE = 5e-3
+"""As the tolerance, on sub-samples: their minima are no closer to that of all rows."""
+
+STARTS = 8
+"""Sets of seeds that Lloyd's algorithm is tried from on the first sub-sample; the best of them goes on."""
+
+STARTS_OF = 800
+"""At most this many seeds in all of these sets, but always one set: where K is large, sets differ little."""
+
+TRIALS = 16
+"""Candidates for each seed, of which the one that lowers the inertia most is taken: many trials on few rows end lower
+than few trials on many rows, and cost less."""
+
+CHUNK = 1024
+"""Rows that are compared with all centroids at once: few enough that the products stay in the cache."""
+
+NEAR = 1e-5
+"""Squared distances below this share of the squared norms have lost their digits and are taken again directly."""
+
+
+LEAST_GAP = 1e-12
+"""Share of a row's squared norm; a row that is no farther from its centroid differs by rounding only."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Centroids of clustered rows.
+
+    Attributes
+    ----------
+    centroids : float32 tensor of shape (clusters, width)
+        In the units of the rows as given; of unit length for the metric ``"cosine"``.
+    counts : int64 array of shape (clusters,)
+        Rows whose nearest centroid it is; all are positive.
+    inertia : float
+        Sum over rows of the squared distance to the nearest centroid; for the metric ``"cosine"`` between vectors of
+        unit length, that is twice one minus the cosine.
+    n_iter : int
+        Passes of Lloyd's algorithm over all rows, without the one that takes the counts.
+    reseeded : int
+        How often an empty cluster was given a row far from its centroid.
+    metric : str
+    notes : dict
+        What was done, of JSON types: ``sub_samples`` (rows of each), ``converged``, and ``lowered`` (why there are
+        fewer clusters than were asked for) where that is so.
+    """
+
+    centroids: Float[Tensor, "k d"]
+    counts: Int64[np.ndarray, " k"]
+    inertia: float
+    n_iter: int
+    reseeded: int
+    metric: Metric = "euclidean"
+    notes: dict[str, object] = field(default_factory=dict)
+
+
+def fit_kmeans(
+    rows: RowSource,
+    n_clusters: int,
+    *,
+    metric: Metric = "euclidean",
+    seed: int = 0,
+    memory: int = MEMORY,
+    max_iter: int = MAX_ITER,
+    tolerance: float = TOLERANCE,
+) -> Clusters:
+    """Find centroids with a small sum of squared distances to the rows.
+
+    The result depends on rows, their order and the seed, but not on how the rows are cut into blocks or on whether
+    they fit the memory. Sums are taken in float64. A cluster that loses all its rows starts again at the row that is
+    farthest from its centroid.
+
+    Parameters
+    ----------
+    rows : RowSource
+    n_clusters : int
+        Wanted number of clusters K. There are fewer, and ``notes["lowered"]`` says so, if there are fewer than two rows
+        for each cluster, or fewer distinct rows than clusters.
+    metric : str
+        ``"euclidean"`` or ``"cosine"``. For the latter a row of zeros has no direction: it is equally far from all
+        centroids and moves none.
+    seed : int
+        Of the sub-samples and of k-means++.
+    memory : int
+        Bytes that copies of rows may take. Rows that do not fit are read again in each pass.
+    max_iter : int
+        Most passes over all rows; sub-samples have as many each.
+    tolerance : float
+        The passes end when one lowers the inertia by less than this share, or moves no row.
+
+    Returns
+    -------
+    Clusters
+
+    Raises
+    ------
+    DataError
+        If there are no rows, or one is not finite.
+    StudyError
+        If K or the passes are no positive integers, the tolerance is negative, or the metric is unknown.
+    """
+    check_options(n_clusters, metric, max_iter, tolerance)
+    points = _Points(rows, metric, memory)
+    notes: dict[str, object] = {}
+    count = min(int(n_clusters), max(1, rows.n_rows // ROWS_PER_CLUSTER))
+    if count < n_clusters:
+        notes["lowered"] = f"{count} clusters instead of {n_clusters}: fewer than two of {rows.n_rows} rows for each"
+
+    random = np.random.default_rng(seed)
+    order = random.permutation(rows.n_rows)
+    sizes = _sample_sizes(count, rows, memory)
+    sample = points.take(np.sort(order[: sizes[0]]))
+    shift = points.shift if metric == "cosine" else None
+    lloyd = _best_start(sample, count, random, shift, max_iter, max(tolerance, SUB_TOLERANCE))
+    passes = 0
+    for size in sizes:
+        whole = size == rows.n_rows
+        if len(sample) < size < rows.n_rows:
+            sample = points.take(np.sort(order[:size]))
+        source = points if whole else _InMemory(sample)
+        passes = lloyd.run(source, max_iter, tolerance if whole else max(tolerance, SUB_TOLERANCE))
+    notes["sub_samples"] = [size for size in sizes if size < rows.n_rows]
+    notes["converged"] = lloyd.converged
+
+    centroids = (lloyd.centroids[lloyd.alive] + points.shift).float()
+    if metric == "cosine":
+        centroids = _unit(centroids)
+    inertia, counts = 0.0, np.zeros(len(centroids), dtype=np.int64)
+    for _, members, distances in _nearest(rows, centroids, metric):
+        inertia += float(distances.sum(dtype=torch.float64))
+        counts += np.bincount(members, minlength=len(counts))
+    kept = counts > 0
+    if kept.sum() < count:
+        notes["lowered"] = f"{kept.sum()} clusters instead of {n_clusters}: no more rows that differ enough"
+    return Clusters(centroids[torch.from_numpy(kept)], counts[kept], inertia, passes, lloyd.reseeded, metric, notes)
+
+
+def assign(rows: RowSource, clusters: Clusters) -> Int32[np.ndarray, " rows"]:
+    """Nearest centroid of every row, in one streamed pass; of equally near ones, the first.
+
+    Parameters
+    ----------
+    rows : RowSource
+        In the same units as those that were clustered.
+    clusters : Clusters
+
+    Returns
+    -------
+    int32 array of shape (rows,)
+
+    Raises
+    ------
+    DataError
+        If the widths differ.
+    """
+    if rows.width != clusters.centroids.shape[1]:
+        raise DataError(
+            f"rows of width {rows.width} and centroids of width {clusters.centroids.shape[1]}; "
+            "give states of the site that was clustered"
+        )
+    nearest = np.empty(rows.n_rows, dtype=np.int32)
+    for start, members, _ in _nearest(rows, clusters.centroids, clusters.metric):
+        nearest[start : start + len(members)] = members
+    return nearest
+
+
+def check_options(n_clusters: object, metric: object, max_iter: object, tolerance: object) -> None:
+    """Check the options of `fit_kmeans`.
+
+    Raises
+    ------
+    StudyError
+        If one asks for something impossible.
+    """
+    for name, value in (("number of clusters", n_clusters), ("number of passes", max_iter)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise StudyError(f"{name} {value!r} is not possible; give a whole number of 1 or more")
+    if not isinstance(tolerance, (int, float, np.number)) or not tolerance >= 0:
+        raise StudyError(f"tolerance {tolerance!r} is not possible; give 0 or a small positive number")
+    if metric not in get_args(Metric):
+        raise StudyError(f"unknown metric {metric!r}; {allowed(metric, get_args(Metric))}")
+
+
+def _sample_sizes(count: int, rows: RowSource, memory: int) -> list[int]:
+    """Rows of each sub-sample, and last of all rows."""
+    size = max(SEED_ROWS * count, LEAST_ROWS)
+    sizes: list[int] = []
+    while 2 * size < rows.n_rows and (not sizes or 4 * rows.width * size <= memory // 2):
+        sizes.append(size)
+        size *= GROWTH
+    return [*sizes, rows.n_rows]
+
+
+def _even_blocks(rows: RowSource) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
+    """Rows in chunks of the same size, whatever the blocks of their source."""
+    held = torch.empty(CHUNK, rows.width)
+    filled = done = 0
+    for _, block in rows.blocks():
+        begin = 0
+        while begin < len(block):
+            taken = min(CHUNK - filled, len(block) - begin)
+            if taken == CHUNK:
+                yield done, block[begin : begin + CHUNK]
+                done += CHUNK
+            else:
+                held[filled : filled + taken] = block[begin : begin + taken]
+                filled += taken
+                if filled == CHUNK:
+                    yield done, held
+                    done, filled = done + CHUNK, 0
+            begin += taken
+    if filled:
+        yield done, held[:filled]
+
+
+def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    return torch.nn.functional.normalize(vectors, dim=1, eps=torch.finfo(vectors.dtype).tiny)
+
+
+class _InMemory:
+    """Points of a sub-sample."""
+
+    def __init__(self, matrix: Float[Tensor, "n d"]) -> None:
+        self._matrix = matrix
+        self.n_rows = len(matrix)
+
+    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
+        for start in range(0, self.n_rows, CHUNK):
+            yield start, self._matrix[start : start + CHUNK]
+
+    def take(self, chosen: Int[np.ndarray, " k"]) -> Float[Tensor, "k d"]:
+        return self._matrix[torch.from_numpy(chosen)]
+
+
+class _Points:
+    """Rows less their mean, which leaves distances as they are but not their rounding; of unit length for cosine."""
+
+    def __init__(self, rows: RowSource, metric: str, memory: int) -> None:
+        if not rows.n_rows or not rows.width:
+            raise DataError(f"{rows.n_rows} rows of width {rows.width} cannot be clustered; there must be train rows")
+        self._rows, self._cosine, self.n_rows = rows, metric == "cosine", rows.n_rows
+        self._held: _InMemory | None = None
+        matrix = torch.empty(rows.n_rows, rows.width) if 4 * rows.n_rows * rows.width <= memory // 2 else None
+        total = torch.zeros(rows.width, dtype=torch.float64)
+        for start, chunk in _even_blocks(rows):
+            chunk = _unit(chunk) if self._cosine else chunk
+            total += chunk.sum(dim=0, dtype=torch.float64)
+            if matrix is not None:
+                matrix[start : start + len(chunk)] = chunk
+        if not bool(torch.isfinite(total).all()):
+            raise DataError("rows with values that are not finite cannot be clustered; check the states of this site")
+        self.shift = (total / rows.n_rows).float()
+        if matrix is not None:
+            self._held = _InMemory(matrix.sub_(self.shift))
+
+    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
+        if self._held is not None:
+            yield from self._held.chunks()
+            return
+        for start, chunk in _even_blocks(self._rows):
+            yield start, self._moved(chunk)
+
+    def take(self, chosen: Int[np.ndarray, " k"]) -> Float[Tensor, "k d"]:
+        if self._held is not None:
+            return self._held.take(chosen)
+        return self._moved(take_rows(self._rows, chosen))
+
+    def _moved(self, raw: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        return (_unit(raw) if self._cosine else raw) - self.shift
+
+
+def _seeds(points: Float[Tensor, "n d"], count: int, random: np.random.Generator) -> Float[Tensor, "k d"]:
+    """Greedy k-means++; fewer seeds where there are no more distinct points."""
+    squares = points.square().sum(dim=1)
+    chosen = [int(random.integers(len(points)))]
+    nearest = torch.full_like(squares, float("inf"))
+    distances = torch.addmv(squares + squares[chosen[0]], points, points[chosen[0]], alpha=-2)
+    while True:
+        latest = chosen[-1]
+        unsure = torch.nonzero(distances <= NEAR * (squares + squares[latest])).ravel()
+        distances[unsure] = (points[unsure] - points[latest]).square().sum(dim=1)
+        nearest = torch.minimum(nearest, distances)
+        chances = nearest.numpy().cumsum(dtype=np.float64)
+        if len(chosen) == count or not chances[-1] > 0:
+            return points[torch.tensor(chosen)]
+        drawn = np.searchsorted(chances, random.random(TRIALS) * chances[-1], side="right")
+        # A draw can be rounded up to the total; the last point with any chance is the one meant.
+        trials = torch.from_numpy(np.minimum(drawn, np.searchsorted(chances, chances[-1])))
+        products = torch.addmm(squares[:, None], points, points[trials].T, alpha=-2)
+        products += squares[trials]
+        best = int(torch.minimum(products, nearest[:, None]).sum(dim=0).argmin())
+        chosen.append(int(trials[best]))
+        distances = products[:, best].contiguous()
+
+
+def _best_start(
+    points: Float[Tensor, "n d"],
+    count: int,
+    random: np.random.Generator,
+    shift: Float[Tensor, " d"] | None,
+    max_iter: int,
+    tolerance: float,
+) -> _Lloyd:
+    starts = [
+        _Lloyd(_seeds(points, count, random), count, shift) for _ in range(max(1, min(STARTS, STARTS_OF // count)))
+    ]
+    if len(starts) > 1:
+        for start in starts:
+            start.run(_InMemory(points), max_iter, tolerance)
+    return min(starts, key=lambda start: start.inertia)
+
+
+class _Lloyd:
+    """Lloyd's algorithm on one set of points after another, from where the last one stopped."""
+
+    def __init__(self, seeds: Float[Tensor, "s d"], count: int, shift: Float[Tensor, " d"] | None) -> None:
+        self.centroids = torch.zeros(count, seeds.shape[1])
+        self.centroids[: len(seeds)] = seeds
+        # Without a seed, a cluster waits for a row that is far from all others.
+        self.alive = torch.arange(count) < len(seeds)
+        self._shift = shift
+        self.reseeded = 0
+        self.converged = False
+        self.inertia = float("inf")
+
+    def run(self, points: _InMemory | _Points, max_iter: int, tolerance: float) -> int:
+        """Pass over the points until a pass changes little; the number of passes."""
+        count, width = self.centroids.shape
+        members = np.full(points.n_rows, -1, dtype=np.int64)
+        distances = torch.empty(points.n_rows)
+        sums = np.zeros((count, width))
+        self.inertia = float("inf")
+        self.converged = refilled = False
+        for number in range(1, max_iter + 1):
+            moved = 0
+            compare = _Comparison(self.centroids, self.alive)
+            for start, chunk in points.chunks():
+                stop = start + len(chunk)
+                nearest, distances[start:stop] = compare(chunk)
+                changed = np.flatnonzero(nearest != members[start:stop])
+                if len(changed):
+                    rows = chunk[torch.from_numpy(changed)].numpy().astype(np.float64)
+                    sums += _change(members[start:stop][changed], nearest[changed], count) @ rows
+                    members[start:stop] = nearest
+                    moved += len(changed)
+            filled = self._fill(points, members, distances, sums)
+            self._centre(sums, np.bincount(members, minlength=count))
+            before, self.inertia = self.inertia, float(distances.sum(dtype=torch.float64))
+            # Rows that fill empty clusters deserve another pass, but not one after the other without any effect.
+            settled = not filled or refilled
+            if settled and (not moved or before - self.inertia <= tolerance * self.inertia):
+                self.converged = True
+                return number
+            refilled = filled > 0
+        return max_iter
+
+    def _centre(self, sums: Float[np.ndarray, "k d"], counts: Int[np.ndarray, " k"]) -> None:
+        held = torch.from_numpy(counts > 0)
+        means = torch.from_numpy(sums)[held] / torch.from_numpy(counts)[held, None]
+        if self._shift is not None:
+            means = _unit(means + self._shift) - self._shift
+        self.centroids[held] = means.float()
+        self.alive |= held
+
+    def _fill(
+        self,
+        points: _InMemory | _Points,
+        members: Int[np.ndarray, " n"],
+        distances: Float[Tensor, " n"],
+        sums: Float[np.ndarray, "k d"],
+    ) -> int:
+        """Give each empty cluster the farthest row that is left; how many got one. Changes members and sums."""
+        counts = np.bincount(members, minlength=len(sums))
+        empty = np.flatnonzero(counts == 0)
+        if not len(empty):
+            return 0
+        most = min(len(members), 16 * len(empty) + 1024)
+        farthest = np.argsort(-distances.numpy(), kind="stable")[:most]
+        ascending = np.argsort(farthest)
+        rows = torch.empty(most, sums.shape[1])
+        rows[torch.from_numpy(ascending)] = points.take(farthest[ascending])
+        _, first = np.unique(rows.numpy(), axis=0, return_index=True)
+        gaps = (rows - self.centroids[torch.from_numpy(members[farthest])]).square().sum(dim=1).numpy()
+        lengths = rows.square().sum(dim=1).numpy() + (0.0 if self._shift is None else 1.0)
+        filled = 0
+        for place in np.sort(first):
+            row, old = farthest[place], members[farthest[place]]
+            if filled == len(empty):
+                break
+            if gaps[place] > LEAST_GAP * lengths[place] and counts[old] > 1:
+                value = rows[place].numpy().astype(np.float64)
+                sums[old] -= value
+                sums[empty[filled]] = value
+                counts[old] -= 1
+                members[row] = empty[filled]
+                filled += 1
+        self.reseeded += filled
+        return filled
+
+
+class _Comparison:
+    """Nearest of some centroids, by one product for each chunk of points."""
+
+    def __init__(self, centroids: Float[Tensor, "k d"], alive: Tensor | None = None) -> None:
+        self._across = centroids.T.contiguous()
+        # The nearest centroid c of a point x is that of the largest x·c - |c|²/2.
+        self._bias = -0.5 * centroids.square().sum(dim=1)
+        if alive is not None:
+            self._bias = torch.where(alive, self._bias, -torch.inf)
+        self._products = torch.empty(CHUNK, len(centroids))
+
+    def __call__(self, chunk: Float[Tensor, "n d"]) -> tuple[Int64[np.ndarray, " n"], Float[Tensor, " n"]]:
+        products = torch.addmm(self._bias, chunk, self._across, out=self._products[: len(chunk)])
+        nearest = products.numpy().argmax(axis=1)
+        best = products.gather(1, torch.from_numpy(nearest)[:, None])[:, 0]
+        return nearest, (chunk.square().sum(dim=1) - 2 * best).clamp_(min=0)
+
+
+def _nearest(
+    rows: RowSource, centroids: Float[Tensor, "k d"], metric: str
+) -> Iterator[tuple[int, Int64[np.ndarray, " n"], Float[Tensor, " n"]]]:
+    """Nearest centroid and squared distance of every row, the latter taken directly."""
+    if metric == "cosine":
+        centroids = _unit(centroids)
+    shift = centroids.mean(dim=0)
+    centroids = centroids - shift
+    compare = _Comparison(centroids)
+    for start, chunk in _even_blocks(rows):
+        points = (_unit(chunk) if metric == "cosine" else chunk) - shift
+        nearest, _ = compare(points)
+        yield start, nearest, (points - centroids[torch.from_numpy(nearest)]).square().sum(dim=1)
+
+
+def _change(old: Int[np.ndarray, " n"], new: Int[np.ndarray, " n"], count: int) -> sp.csr_matrix:
+    """Matrix that adds rows to their new clusters and takes them from their old ones (-1: none), [clusters, rows]."""
+    number = np.arange(len(new))
+    had = np.flatnonzero(old >= 0)
+    values = np.concatenate([np.ones(len(new)), -np.ones(len(had))])
+    places = (np.concatenate([new, old[had]]), np.concatenate([number, number[had]]))
+    return sp.csr_matrix((values, places), shape=(count, len(new)))
