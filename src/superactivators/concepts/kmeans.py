@@ -170,14 +170,17 @@ def fit_kmeans(
     centroids = (lloyd.centroids[lloyd.alive] + points.shift).float()
     if metric == "cosine":
         centroids = _unit(centroids)
-    inertia, counts = 0.0, np.zeros(len(centroids), dtype=np.int64)
-    for _, members, distances in _nearest(rows, centroids, metric):
-        inertia += float(distances.sum(dtype=torch.float64))
-        counts += np.bincount(members, minlength=len(counts))
-    kept = counts > 0
-    if kept.sum() < count:
-        notes["lowered"] = f"{kept.sum()} clusters instead of {n_clusters}: no more rows that differ enough"
-    return Clusters(centroids[torch.from_numpy(kept)], counts[kept], inertia, passes, lloyd.reseeded, metric, notes)
+    while True:
+        inertia, counts = 0.0, np.zeros(len(centroids), dtype=np.int64)
+        for _, members, distances in _nearest(rows, centroids, metric):
+            inertia += float(distances.sum(dtype=torch.float64))
+            counts += np.bincount(members, minlength=len(counts))
+        if (counts > 0).all():
+            break
+        centroids = centroids[torch.from_numpy(counts > 0)]
+    if len(centroids) < count:
+        notes["lowered"] = f"{len(centroids)} clusters instead of {n_clusters}: no more rows that differ enough"
+    return Clusters(centroids, counts, inertia, passes, lloyd.reseeded, metric, notes)
 
 
 def assign(rows: RowSource, clusters: Clusters) -> Int32[np.ndarray, " rows"]:
