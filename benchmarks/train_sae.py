@@ -1,7 +1,7 @@
 """Train a small TopK sparse autoencoder on the train tokens of one site, for studies of the kind ``sae``.
 
-No pretrained autoencoder of these small models is published, so the benchmarks train one. It is written in the layout of
-``dictionary_learning`` (``config.json``, ``ae.safetensors``), as a user would bring one.
+No pretrained autoencoder of these small models is published, so the benchmarks train one. It is written in the layout
+of ``dictionary_learning`` (``config.json``, ``ae.safetensors``), as a user would bring one.
 
 ::
 

@@ -80,6 +80,15 @@ class Format:
     version: int
 
 
+def held_format(folder: Path, *formats: Format) -> Format:
+    """Format to read a folder as: whichever of the given ones its manifest names, else the first."""
+    try:
+        version = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        version = None
+    return next((each for each in formats if each.version == version), formats[0])
+
+
 @final
 @dataclass(frozen=True)
 class Manifest:

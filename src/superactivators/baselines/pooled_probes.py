@@ -47,7 +47,7 @@ HEADS = 4
 
 LEARNING_RATE = 0.02
 WEIGHT_DECAY = 2.0
-MIN_EPOCHS, MIN_STEPS = 15, 600
+MIN_EPOCHS, MIN_STEPS = 15, 500
 """By default there are as many passes as give both."""
 
 BATCH = 32
@@ -195,7 +195,7 @@ def train_pooled_probes(
     memory : int
         Bytes for the states of train and cal. Larger ones are read from a temporary file; the result is the same.
     max_epochs : int
-        Most passes over the train samples; by default 15, or more where that would be fewer than 600 steps.
+        Most passes over the train samples; by default 15, or more where that would be fewer than 500 steps.
     patience : int
         Passes without a better cal average precision after which a probe of a concept is done; by default half of
         ``max_epochs``.

@@ -162,9 +162,7 @@ def fit(
     out: Out,
     kind: Annotated[str, typer.Option(help="Kind of concept vectors: mean, linear, kmeans, …")] = "linear",
     min_positives: Annotated[int, typer.Option(min=1, help="Leave out concepts with fewer in any split.")] = 5,
-    min_tokens: Annotated[
-        str, typer.Option(help="Tokens that must fire; of several (1,2,3) chosen on cal.")
-    ] = "1",
+    min_tokens: Annotated[str, typer.Option(help="Tokens that must fire; of several (1,2,3) chosen on cal.")] = "1",
     max_fpr: Annotated[float | None, typer.Option(help="Highest false-positive rate on cal (its 95 % bound).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_: Json = False,
@@ -276,7 +274,7 @@ def compare(
     found = compare_studies(studies)
     if out is not None:
         found.write(out)
-    console.emit(found.as_dict(), json_, lambda: console.tables(found.sentences, found.tables()))
+    console.emit(found.as_dict(), json_, lambda: console.tables(found.sentences, found.overview))
 
 
 @app.command()

@@ -39,6 +39,9 @@ class KindOptions:
         Clusters of token states.
     sample_clusters : int
         Clusters of sample states.
+    separators_per_concept : int
+        Kind ``kmeans-linear``: clusters of each concept that get a separator, those whose train members carry the concept
+        most; 0 for all clusters.
     cluster_metric : str
         ``"euclidean"`` or ``"cosine"``: how clusters are formed (activations are cosines in both cases).
     sae : SparseEncoder, WrappedEncoder or None
@@ -49,6 +52,7 @@ class KindOptions:
 
     clusters: int = 1000
     sample_clusters: int = 50
+    separators_per_concept: int = 16
     cluster_metric: Metric = "euclidean"
     sae: Encoder | None = None
     sae_site: str | None = None

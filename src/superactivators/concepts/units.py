@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,17 +18,21 @@ from superactivators.concepts.kmeans import assign
 from superactivators.concepts.rows import ArrayRows
 from superactivators.concepts.sae import prune_latents
 from superactivators.concepts.separators import STRENGTHS, fit_separators
+from superactivators.concepts.separator_path import SeparatorPath
 from superactivators.concepts.standardised import take_rows
 from superactivators.errors import StudyError
 
-ROWS_PER_CLUSTER = 64
-"""Cluster separators are fitted on at most this many train rows times the number of clusters, drawn evenly."""
+ROWS = 32_768
+"""Cluster separators are fitted on at most so many train rows, drawn evenly, and the members of rare clusters."""
 
-TRIAL_CLUSTERS = 48
+LEAST_MEMBERS = 64
+"""Rows of each cluster that are taken at least, where it has as many."""
+
+TRIAL_CLUSTERS = 12
 """Clusters, drawn at random, on which the L2 strength of all cluster separators is chosen."""
 
 TOLERANCE = 1e-2
-"""Gradient norm at which a cluster separator is done: a thousand of them need not be exact to four digits."""
+"""Gradient norm at which a cluster separator is done: hundreds of them need not be exact to four digits."""
 
 
 def unit_names(count: int) -> tuple[str, ...]:
@@ -52,51 +57,78 @@ def learn_kmeans(task: Task) -> ConceptBank:
 
 
 def learn_kmeans_linear(task: Task) -> ConceptBank:
-    """Separate each cluster's train rows from all others, as kind ``linear`` separates concepts."""
+    """Separate the train rows of clusters from all others, as kind ``linear`` separates concepts."""
     count = len(task.clusters.centroids)
+    wanted = clusters_of_concepts(task)
     random = np.random.default_rng([task.seed, count])
-    most = min(task.train.n_rows, ROWS_PER_CLUSTER * count)
-    chosen = np.sort(random.choice(task.train.n_rows, most, replace=False))
-    rows, members = ArrayRows(take_rows(task.train, chosen)), task.members[chosen]
-    known = np.ones(most, dtype=bool)
-    tried = np.sort(random.choice(count, min(count, TRIAL_CLUSTERS), replace=False))
+    chosen = _drawn_rows(task.members, wanted, random)
+    rows, members = ArrayRows(take_rows(task.train, chosen)), membership(task.members[chosen], count)[:, wanted]
+    known = np.ones(len(chosen), dtype=bool)
+    tried = np.sort(random.choice(len(wanted), min(len(wanted), TRIAL_CLUSTERS), replace=False))
+
+    def fit(labels: sp.csr_matrix, strengths: Sequence[float]) -> SeparatorPath:
+        return fit_separators(rows, labels, known, strengths, tolerance=TOLERANCE, seed=task.seed, memory=task.memory)
+
     with warnings.catch_warnings():
         # The loose tolerance is reached or not: what counts is the match on cal, and gradient norms are in the notes.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        path = fit_separators(
-            rows,
-            membership(members, count)[:, tried],
-            known,
-            STRENGTHS,
-            tolerance=TOLERANCE,
-            seed=task.seed,
-            memory=task.memory,
-        )
-        quality = cal_quality(
-            task.cal,
-            _cal_members(task, count)[:, tried],
-            torch.from_numpy(path.weights).float(),
-            torch.from_numpy(path.bias).float(),
-        )
+        path = fit(members[:, tried], STRENGTHS)
+        weights, bias = torch.from_numpy(path.weights).float(), torch.from_numpy(path.bias).float()
+        quality = cal_quality(task.cal, _cal_members(task, count)[:, wanted[tried]], weights, bias)
         best = STRENGTHS[int(np.argmax(quality))]
-        found = fit_separators(
-            rows,
-            membership(members, count),
-            known,
-            [best],
-            tolerance=TOLERANCE,
-            seed=task.seed,
-            memory=task.memory,
-        )
+        found = fit(members, [best])
     notes = {
         "strengths": list(STRENGTHS),
         "cal_average_precision": quality.tolist(),
         "strength": best,
-        "rows": most,
+        "rows": len(chosen),
+        "clusters": count,
+        "separators": len(wanted),
         "largest_gradient_norm": float(found.gradient_norm[0].max()),
     }
     weights, bias = torch.from_numpy(found.weights[0]).float(), torch.from_numpy(found.bias[0]).float()
-    return task.bank("kmeans-linear", weights, bias, "logit", found.estimable, notes, unit_names(count))
+    names = tuple(str(number) for number in wanted.tolist())
+    return task.bank("kmeans-linear", weights, bias, "logit", found.estimable, notes, names)
+
+
+def clusters_of_concepts(task: Task) -> Int[np.ndarray, " k"]:
+    """Choose clusters that get a separator: the ones whose train members agree best with a concept, by F1 of rows.
+
+    Returns
+    -------
+    int64 array of shape (k,)
+        Cluster numbers, going up; all of them where ``separators_per_concept`` is 0 or no less than there are.
+    """
+    count, most = len(task.clusters.centroids), task.options.separators_per_concept
+    if not 0 < most < count:
+        return np.arange(count)
+    known = task.train.known
+    members = membership(task.members[known], count)
+    labels = task.train.labels[known].astype(np.float64)
+    shared = np.asarray((members.T.astype(np.float64) @ labels).todense())
+    sizes = np.asarray(members.sum(axis=0)).ravel()
+    positives = np.asarray(labels.sum(axis=0)).ravel()
+    agreement = 2 * shared / np.maximum(sizes[:, None] + positives, 1)
+    order = np.argsort(-agreement, axis=0, kind="stable")[:most]
+    return np.unique(order)
+
+
+def _drawn_rows(
+    members: Int[np.ndarray, " rows"], wanted: Int[np.ndarray, " k"], random: np.random.Generator
+) -> Int[np.ndarray, " drawn"]:
+    """Rows drawn evenly, and some members of every wanted cluster."""
+    n = len(members)
+    if n <= ROWS:
+        return np.arange(n)
+    taken = np.zeros(n, dtype=bool)
+    taken[random.choice(n, ROWS, replace=False)] = True
+    # the first rows of each cluster in a random order of all rows
+    order = random.permutation(n)
+    by_cluster = order[np.argsort(members[order], kind="stable")]
+    starts = np.searchsorted(members[by_cluster], np.arange(members.max() + 2))
+    rank = np.arange(n) - np.repeat(starts[:-1], np.diff(starts))
+    taken[by_cluster[(rank < LEAST_MEMBERS) & np.isin(members[by_cluster], wanted)]] = True
+    return np.flatnonzero(taken)
 
 
 def membership(members: Int[np.ndarray, " rows"], count: int) -> sp.csr_matrix:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from superactivators.artefacts import MANIFEST, FolderReader, Format, fingerprint, writing
+from superactivators.artefacts import FolderReader, Format, fingerprint, held_format, writing
 from superactivators.concepts.bank import ConceptBank
 from superactivators.detection.card import render_card
 from superactivators.detection.metrics import DetectionMetrics
@@ -25,7 +24,7 @@ from superactivators.states.states import States
 from superactivators.states.store import DTYPES, StateStore
 
 FORMAT = Format("superactivators/detector", 2)
-OLD = (1,)
+FIRST = Format("superactivators/detector", 1)
 """Versions that are read but no longer written: 1 knew evidence of a single token only."""
 
 
@@ -54,15 +53,6 @@ def layout_for(states: States, layout: Layout | None) -> Layout:
             f"of {len(states.offsets) - 1} with {states.offsets[-1]}; make it from the encoding of the same samples"
         )
     return layout
-
-
-def _held_format(folder: Path) -> Format:
-    """Format to read a folder as: an old version where the folder says so, else the present one."""
-    try:
-        version = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["version"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return FORMAT
-    return Format(FORMAT.name, version) if version in OLD else FORMAT
 
 
 @final
@@ -336,7 +326,7 @@ class Detector:
         StoreError
             If the folder is missing, damaged, foreign or of a version that is neither 1 nor 2.
         """
-        reader = FolderReader(Path(folder), _held_format(Path(folder)))
+        reader = FolderReader(Path(folder), held_format(Path(folder), FORMAT, FIRST))
         try:
             config = reader.json("config.json")
             banks = tuple(ConceptBank.read(reader, entry) for entry in config["banks"])

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from superactivators.artefacts import FolderReader, Format, writing
+from superactivators.artefacts import FolderReader, Format, held_format, writing
 from superactivators.detection.results import DetectionResult
 from superactivators.detection.thresholds import Threshold
 
 DETECTION = Format("superactivators/detection", 2)
+FIRST = Format("superactivators/detection", 1)
+"""Without oracle, lengths, comparisons and resamples."""
+
 TABLES = ("metrics", "curves", "aggregates", "localisation", "oracle", "lengths", "comparisons")
 
 
@@ -26,11 +29,16 @@ def save_detection(result: DetectionResult, folder: Path, made_from: str) -> Non
 
 
 def load_detection(folder: Path) -> DetectionResult:
-    """Read what `save_detection` wrote; raises ``StoreError`` if it is missing, damaged or foreign."""
-    reader = FolderReader(folder, DETECTION)
-    tables = {name: reader.table(f"{name}.parquet") for name in TABLES}
+    """Read what `save_detection` wrote; raises ``StoreError`` if it is missing, damaged or foreign.
+
+    Folders of version 1 have no resamples, and empty tables of what they lack.
+    """
+    held = held_format(folder, DETECTION, FIRST)
+    reader = FolderReader(folder, held)
+    there = TABLES if held == DETECTION else TABLES[:4]
+    tables = {name: reader.table(f"{name}.parquet") if name in there else pa.table({}) for name in TABLES}
     rows: Sequence[dict[str, object]] = reader.table("thresholds.parquet").to_pylist()
     thresholds = [Threshold.from_dict(row) for row in rows]
-    arrays = reader.arrays("resamples.safetensors")
+    arrays = reader.arrays("resamples.safetensors") if held == DETECTION else {}
     resamples = {name.removeprefix("nested/"): values for name, values in arrays.items()}
     return DetectionResult(**tables, thresholds=thresholds, resamples=resamples, summary=reader.json("summary.json"))

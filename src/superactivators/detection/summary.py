@@ -53,6 +53,7 @@ def summarise(
         "resamples": len(found[0].boot.nested),
         "draws": {"seed": seed, "cal": len(cal), "test": len(test)},
         "test_fingerprint": _fingerprint_of_test(labels),
+        "test_ids_fingerprint": fingerprint([labels.ids[row] for row in test]),
         "token_labels": labels.tokens is not None,
         "deltas": list(deltas),
         "concepts": list(labels.concepts),

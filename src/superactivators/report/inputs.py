@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from superactivators.data.dataset import ConceptDataset
@@ -66,7 +65,7 @@ class ReportInputs:
     def sites(self) -> list[str]:
         """Sites at which these kinds were evaluated, from shallow to deep."""
         metrics = self.result.metrics
-        table = metrics.filter(pc.is_in(metrics["kind"], pa.array(self.kinds)) & ~pc.field("chosen"))
+        table = metrics.filter(pc.field("kind").isin(self.kinds) & ~pc.field("chosen"))
         by_kind: dict[str, list[str]] = {}
         for kind, site in zip(table["kind"].to_pylist(), table["site"].to_pylist(), strict=True):
             sites = by_kind.setdefault(kind, [])

@@ -15,7 +15,7 @@ from superactivators.ragged import offsets_of, rows_of, segment_ids
 from superactivators.states.labels import Labels
 from superactivators.states.states import Level
 
-FORMAT = Format("superactivators/scores", 2)
+FORMAT = Format("superactivators/scores", 1)
 WHOLE = "whole"
 """Name under which the scores of sample states stand beside the pooled scores of tokens."""
 

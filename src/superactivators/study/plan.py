@@ -152,7 +152,12 @@ def plan_of(settings: StudySettings, modality: Modality) -> StudyPlan:
 
 def _options(settings: StudySettings) -> KindOptions:
     concepts = settings.concepts
-    plain = KindOptions(concepts.clusters, concepts.sample_clusters, concepts.cluster_metric)
+    plain = KindOptions(
+        clusters=concepts.clusters,
+        sample_clusters=concepts.sample_clusters,
+        separators_per_concept=concepts.separators_per_concept,
+        cluster_metric=concepts.cluster_metric,
+    )
     if concepts.sae is None:
         return plain
     sae = concepts.sae

@@ -79,6 +79,7 @@ class ConceptsSettings(_Section):
     clusters: int = Field(default=1000, ge=1)
     sample_clusters: int = Field(default=50, ge=1)
     cluster_metric: Literal["euclidean", "cosine"] = "euclidean"
+    separators_per_concept: int = Field(default=16, ge=0)
     sae: SaeSettings | None = None
     memory_mib: int = Field(default=1024, gt=0)
 

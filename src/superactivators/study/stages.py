@@ -30,7 +30,7 @@ from superactivators.states.store import StateStore
 from superactivators.study.clock import Clock
 from superactivators.study.plan import StudyPlan
 
-CONCEPTS = Format("superactivators/concepts", 2)
+CONCEPTS = Format("superactivators/concepts", 1)
 
 
 @final
@@ -116,7 +116,12 @@ class Stages:
         options = self._plan.options
         told: dict[str, list[object]] = {
             "kmeans": [options.clusters, options.sample_clusters, options.cluster_metric],
-            "kmeans-linear": [options.clusters, options.sample_clusters, options.cluster_metric],
+            "kmeans-linear": [
+                options.clusters,
+                options.sample_clusters,
+                options.cluster_metric,
+                options.separators_per_concept,
+            ],
             "sae": [options.sae.fingerprint if isinstance(options.sae, SparseEncoder) else None],
         }
         return fingerprint([*parts, told.get(kind)])
