@@ -18,6 +18,8 @@ from superactivators.data.scenes import scenes
 from tiny_models import build_checkpoint
 
 COMMANDS = [
+    ["compare"],
+    ["tables"],
     *(["demo"], ["run"], ["extract"], ["fit"], ["evaluate"], ["detect"], ["report"], ["layers"]),
     *(["data", "check"], ["doctor"]),
 ]
@@ -65,7 +67,7 @@ def text_study(text_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         encoding="utf-8",
     )
     summary = call_json("run", folder / "study.toml", "--out", folder / "out")
-    assert set(summary["weighted_f1"]) == {"mean", "linear"}
+    assert set(summary["weighted_f1"]) == {"mean", "linear", "best", "input"}
     return folder / "out"
 
 

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import superactivators as sa
 from superactivators.errors import StoreError
-from superactivators.study import run as run_module
+from superactivators.study import outputs as outputs_module
 from superactivators.study import stages as stages_module
+from superactivators.study.run import render_again
+from superactivators.study.settings import StudySettings
 from tiny_models import build_checkpoint
 
-METHODS = ["superactivators", "max", "mean", "last", "random", "cls"]
+METHODS = ["superactivators", "max", "mean", "last", "random", "top-k-mean", "cls", "mean-probe"]
 KINDS = ["mean", "linear"]
+VECTORS = [*KINDS, "best"]
 
 
 def settings(model: Path, **sections: dict[str, Any]) -> dict[str, Any]:
@@ -56,22 +62,24 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *names: tuple[Any, str]) -> None:
 
 def test_summary_and_tables_hold_what_is_promised(study: Any) -> None:
     summary = json.loads((study.folder / "summary.json").read_text("utf-8"))
-    for average in ("weighted_f1", "macro_f1"):
-        assert set(summary[average]) == set(KINDS)
-        for by_method in summary[average].values():
-            assert set(by_method) == set(METHODS)
+    for average in ("weighted_f1", "macro_f1", "micro_f1"):
+        assert set(summary[average]) == {*VECTORS, "input"}
+        for kind, by_method in summary[average].items():
+            assert set(by_method) == (set(METHODS) if kind in VECTORS else {"bag-of-words"})
             for estimate in by_method.values():
                 assert set(estimate) == {"value", "low", "high"}
                 assert 0 <= estimate["low"] <= estimate["high"] <= 1
     n_concepts, n_sites = len(summary["concepts"]), len(summary["model"]["sites"])
     metrics = pq.read_table(study.folder / "detection" / "metrics.parquet")
-    assert metrics.num_rows == 3 * (n_sites + 1) * len(KINDS) * len(METHODS) * n_concepts
+    assert metrics.num_rows == 3 * n_concepts * ((n_sites + 1) * len(VECTORS) * len(METHODS) + 2)
     chosen = [row for row in metrics.to_pylist() if row["chosen"] and row["split"] == "test"]
     for row in chosen:
         pick = summary["chosen"][row["kind"]][row["method"]][row["concept"]]
         assert (pick["site"], pick["delta"], pick["threshold"]) == (row["site"], row["delta"], row["threshold"])
     assert {row["in_sample"] for row in chosen} == {""}
     assert {"data", "model", "states", "concepts", "scores", "detection", "report"} <= set(summary["seconds"])
+    assert isinstance(summary["checks"], list)
+    assert (study.folder / "tables" / "README.md").is_file()
     assert summary["peak_memory_bytes"] > 0
     assert study.report.is_file()
 
@@ -95,7 +103,7 @@ def test_second_run_does_no_work_and_changes_no_file(study: Any, model: Path, mo
         (stages_module, "learn_concepts"),
         (stages_module, "score_tokens"),
         (stages_module, "evaluate_detection"),
-        (run_module, "render_report"),
+        (outputs_module, "render_report"),
     )
     again = sa.run_study(settings(model), study.folder)
     assert again.summary == study.summary
@@ -150,15 +158,16 @@ def test_interrupted_learning_goes_on_where_it_stopped(
     calls.clear()
     calls.extend(["started", "again"])
     result = sa.run_study(settings(model), tmp_path / "study")
-    assert calls.count(first) == 1, "the first site's token vectors were kept; only its sample vectors are learned"
+    assert calls.count(first) == 2, "the first site's token vectors were kept; only those of whole samples are learned"
     assert result.summary["weighted_f1"] == study.summary["weighted_f1"]
 
 
 def test_study_states_gives_the_same_tables_in_memory(study: Any) -> None:
     states = sa.open_states(study.folder / "states")
     result = sa.study_states(states, min_positives=3, resamples=20)
-    assert result.summary["weighted_f1"] == study.summary["weighted_f1"]
+    assert result.summary["weighted_f1"] == {kind: study.summary["weighted_f1"][kind] for kind in VECTORS}
     stored = pq.read_table(study.folder / "detection" / "metrics.parquet")
+    stored = stored.filter(pc.field("kind") != "input")
     assert result.metrics.column_names == stored.column_names
     for name in stored.column_names:
         np.testing.assert_array_equal(result.metrics[name].to_numpy(), stored[name].to_numpy(), err_msg=name)
@@ -215,6 +224,84 @@ def test_report_can_be_written_again_without_the_model(
 ) -> None:
     forbid(monkeypatch, (sa.Backbone, "from_pretrained"))
     before = study.report.read_bytes()
-    assert run_module.render_again(study.folder).read_bytes() == before
+    assert render_again(study.folder).read_bytes() == before
     with pytest.raises(StoreError, match="no finished study"):
-        run_module.render_again(tmp_path)
+        render_again(tmp_path)
+
+
+def write_sae(folder: Path, width: int, latents: int = 24, k: int = 6) -> Path:
+    """A random TopK autoencoder in the layout of dictionary_learning."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(latents, width, generator=generator)
+    folder.mkdir(parents=True)
+    held = {"encoder.weight": weight, "encoder.bias": torch.zeros(latents), "decoder.weight": weight.T.contiguous()}
+    save_file({**held, "b_dec": torch.zeros(width), "k": torch.tensor(k)}, folder / "ae.safetensors")
+    trainer = {"dict_class": "AutoEncoderTopK", "activation_dim": width, "dict_size": latents, "k": k}
+    (folder / "config.json").write_text(json.dumps({"trainer": trainer}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def everything(model: Path, study: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """All kinds and methods that need nobody else, on the states of the first study."""
+    folder = tmp_path_factory.mktemp("studies") / "everything"
+    shutil.copytree(study.folder / "states", folder / "states")
+    sae = write_sae(folder.parent / "sae", sa.open_states(folder / "states").values.width)
+    concepts = {"kinds": "all", "clusters": 12, "sample_clusters": 5, "sae": {"path": str(sae), "site": "block[1]"}}
+    return sa.run_study(settings(model, concepts=concepts, detection={"methods": "all"}), folder)
+
+
+def test_all_kinds_and_methods_run_from_one_file(everything: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = everything.summary
+    assert list(summary["weighted_f1"]) == [
+        "mean",
+        "linear",
+        "kmeans",
+        "kmeans-linear",
+        "sae",
+        "best",
+        "probe",
+        "input",
+    ]
+    of_vectors = {*METHODS, "min-tokens", "segment", "top-tokens", "top-tokens-max"}
+    assert set(summary["weighted_f1"]["sae"]) == of_vectors
+    assert set(summary["weighted_f1"]["probe"]) == {"attention", "softmax", "rolling-max", "multimax"}
+    assert {pick["site"] for pick in summary["chosen"]["sae"]["superactivators"].values()} == {"block[1]"}
+    rows = everything.detection.metrics.to_pylist()
+    assert all((row["unit"] is None) == (row["vectors"] not in ("kmeans", "kmeans-linear", "sae")) for row in rows)
+    assert {row["kind"] for row in everything.detection.oracle.to_pylist()} == {"kmeans", "kmeans-linear", "sae"}
+    before = stamps(everything.folder)
+    forbid(monkeypatch, (sa.Backbone, "capture"), (stages_module, "learn_concepts"), (stages_module, "match_tokens"))
+    again = sa.run_study(StudySettings.of(summary["settings"]), everything.folder)
+    assert again.summary == summary
+    assert stamps(everything.folder) == before
+
+
+def test_detectors_of_matched_kinds_detect_as_the_study_does(everything: Any) -> None:
+    states = sa.open_states(everything.folder / "states").with_concepts(everything.summary["concepts"])
+    for kind in ("kmeans", "kmeans-linear", "sae"):
+        detector = sa.open_detector(everything.folder, kind)
+        measured = {row["concept"]: row for row in detector.evaluate(states).to_pylist()}
+        for row in everything.detection.metrics.to_pylist():
+            if (row["kind"], row["method"], row["split"], row["chosen"]) == (kind, "superactivators", "test", True):
+                assert (measured[row["concept"]]["tp"], measured[row["concept"]]["fp"]) == (row["tp"], row["fp"])
+
+
+def test_sample_labels_alone_are_enough_for_a_study(model: Path, study: Any, tmp_path: Path) -> None:
+    shutil.copytree(study.folder / "states", tmp_path / "study" / "states")
+    wanted = settings(model, data={"supervision": "samples"}, detection={"methods": ["superactivators", "top-tokens"]})
+    result = sa.run_study(wanted, tmp_path / "study")
+    assert result.summary["token_labels"] is False
+    assert result.detection.localisation.num_rows == 0
+    assert "SA012" in {check["code"] for check in result.summary["checks"]}
+    assert "No token was labelled" in (tmp_path / "study" / "detectors" / "mean" / "README.md").read_text("utf-8")
+
+
+def test_the_paper_protocol_sets_what_the_file_leaves_open(model: Path, tmp_path: Path) -> None:
+    wanted = settings(model, run={"protocol": "paper"}, detection={"resamples": 5, "deltas": [0.1, 0.5]})
+    result = sa.run_study(wanted, tmp_path / "study")
+    resolved = result.summary["settings"]
+    assert (resolved["data"]["text_rule"], resolved["concepts"]["kinds"]) == ("word", ["mean", "linear-adam"])
+    assert (resolved["detection"]["intervals"], resolved["detection"]["deltas"]) == ("fixed", [0.1, 0.5])
+    assert result.summary["protocol"] == "paper"
+    assert set(result.summary["weighted_f1"]) == {"mean", "linear-adam", "best"}

@@ -40,8 +40,8 @@ class KindOptions:
     sample_clusters : int
         Clusters of sample states.
     separators_per_concept : int
-        Kind ``kmeans-linear``: clusters of each concept that get a separator, those whose train members carry the concept
-        most; 0 for all clusters.
+        Kind ``kmeans-linear``: clusters of each concept that get a separator, those whose train members carry the
+        concept most; 0 for all clusters.
     cluster_metric : str
         ``"euclidean"`` or ``"cosine"``: how clusters are formed (activations are cosines in both cases).
     sae : SparseEncoder, WrappedEncoder or None
@@ -193,13 +193,7 @@ def learn_linear_adam(task: Task) -> ConceptBank:
         memory=task.memory,
     )
     weights = torch.from_numpy(found.weights)
-    notes = {
-        "epochs": found.epochs.tolist(),
-        "rows_of_each_class": found.n.tolist(),
-        "train_loss": np.nan_to_num(found.loss).tolist(),
-        "stopped": list(found.stopped),
-    }
-    return task.bank("linear-adam", weights, torch.zeros(len(weights)), "logit", found.estimable, notes)
+    return task.bank("linear-adam", weights, torch.zeros(len(weights)), "logit", found.estimable, found.notes)
 
 
 def cal_quality(

@@ -17,8 +17,8 @@ from superactivators.concepts.kinds import kinds as kinds
 from superactivators.concepts.kmeans import assign
 from superactivators.concepts.rows import ArrayRows
 from superactivators.concepts.sae import prune_latents
-from superactivators.concepts.separators import STRENGTHS, fit_separators
 from superactivators.concepts.separator_path import SeparatorPath
+from superactivators.concepts.separators import STRENGTHS, fit_separators
 from superactivators.concepts.standardised import take_rows
 from superactivators.errors import StudyError
 
@@ -152,7 +152,9 @@ def learn_sae(task: Task) -> ConceptBank:
             "the kind 'sae' needs a sparse autoencoder; give [concepts.sae] path = \"…\" in the study file, or "
             "KindOptions(sae=read_sae(…))"
         )
-    units, notes = prune_latents(encoder, task.raw_cal)
+    # Whole samples are few, and there is one state of each: only latents that never fire are left out.
+    bounds = {} if task.level == "token" else {"least": 1, "share": 1.0}
+    units, notes = prune_latents(encoder, task.raw_cal, **bounds)
     return sae_bank(encoder, units, task.scaling, task.site, task.level, notes=notes)
 
 

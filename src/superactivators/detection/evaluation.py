@@ -63,8 +63,8 @@ def evaluate_detection(
         Kinds of concept vectors. With several, each concept also takes the one that is best for it on cal, as the kind
         ``"best"``.
     labels : Labels
-        Every concept has positives in train, cal and test. Where nobody labelled tokens, those of positive samples stand
-        for the concept.
+        Every concept has positives in train, cal and test. Where nobody labelled tokens, those of positive samples
+        stand for the concept.
     method_names : sequence of str
         Names in `superactivators.detection.methods.methods`.
     deltas : sequence of float
@@ -287,7 +287,7 @@ class _Evaluator:
 
 
 def _best_of_site(fitted: Calibration, site: Sequence[str], sites: Sequence[str]) -> Int[np.ndarray, "sites c"]:
-    """Find the candidate of each site and concept with the best F1; ties go to the smallest level, then to the first."""
+    """Find the best candidate of each site and concept by F1; ties go to the smallest level, then to the first."""
     rows = []
     for name in sites:
         begin, count = site.index(name), site.count(name)

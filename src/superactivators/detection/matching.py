@@ -1,7 +1,7 @@
 """Units (clusters, latents) are matched to concepts: each takes the one with the best F1 on cal (METHOD section 4).
 
-Unit, sparsity level and, later, layer are chosen together; several concepts may share a unit. For every concept the best
-few units of a site are kept, so that intervals can repeat the choice among them.
+Unit, sparsity level and, later, layer are chosen together; several concepts may share a unit. For every concept the
+best few units of a site are kept, so that intervals can repeat the choice among them.
 """
 
 from __future__ import annotations

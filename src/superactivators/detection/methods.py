@@ -16,8 +16,8 @@ The last three have no kind of vector; in the tables they are kinds of their own
 """
 
 Candidates: TypeAlias = Literal["tokens", "samples", "every", "given"]
-"""Where candidate thresholds come from: quantiles over in-concept tokens of cal; quantiles over the scores of positive cal
-samples; every score of a positive cal sample; or nowhere, the threshold is given."""
+"""Where candidate thresholds come from: quantiles over in-concept tokens of cal; quantiles over the scores of positive
+cal samples; every score of a positive cal sample; or nowhere, the threshold is given."""
 
 
 @final

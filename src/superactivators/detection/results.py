@@ -29,8 +29,8 @@ class DetectionResult:
     ----------
     metrics : pyarrow Table
         A row per split, site, kind, method and concept at that site's best level (``chosen`` false), and one per
-        split, kind, method and concept at the site and level chosen on cal (``chosen`` true). ``vectors`` names the kind
-        of the vector, ``unit`` the cluster or latent matched to the concept (null where there is none).
+        split, kind, method and concept at the site and level chosen on cal (``chosen`` true). ``vectors`` names the
+        kind of the vector, ``unit`` the cluster or latent matched to the concept (null where there is none).
     curves : pyarrow Table
         F1 on cal and test at every sparsity level, per site, kind, method and concept.
     aggregates : pyarrow Table
@@ -38,8 +38,8 @@ class DetectionResult:
     localisation : pyarrow Table
         Direct localisation per kind and concept; no rows without token labels.
     oracle : pyarrow Table
-        For kinds whose units are matched to concepts: test F1 of the unit that *test* would choose, per site, and at the
-        site that test would choose (``chosen`` true). For comparison only.
+        For kinds whose units are matched to concepts: test F1 of the unit that *test* would choose, per site, and at
+        the site that test would choose (``chosen`` true). For comparison only.
     lengths : pyarrow Table
         False-positive rate on test against the number of tokens, per kind and method.
     comparisons : pyarrow Table
@@ -48,8 +48,8 @@ class DetectionResult:
     thresholds : list of Threshold
         The chosen ones.
     resamples : mapping of str to float32 array of shape (resamples, concepts)
-        Test F1 of every resample with choices repeated (`superactivators.detection.intervals.damped`), under ``"kind/method"``; the positive test samples drawn under
-        ``"positives"``.
+        Test F1 of every resample with choices repeated (`superactivators.detection.intervals.damped`), under
+        ``"kind/method"``; the positive test samples drawn under ``"positives"``.
     summary : dict
         JSON types: ``weighted_f1``, ``macro_f1`` and ``micro_f1`` by kind and method on test with intervals, paired
         differences to the SuperActivators, chosen layers and sparsity levels, best kind by cal.

@@ -160,6 +160,7 @@ def check_study(
     result: DetectionResult,
     about: Mapping[str, Any],
     silence: Sequence[str],
+    prompt_counts: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Look for what makes results misleading (docs/checks.md); JSON types."""
     inputs = CheckInputs(
@@ -170,6 +171,7 @@ def check_study(
         encoding=_encoding(states),
         bank=stages.bank,
         notes=tuple(about["notes"]),
+        prompt=prompt_counts,
     )
     return [warned.as_dict() for warned in run_checks(inputs, silence)]
 

@@ -232,18 +232,21 @@ def run_study(
     stages = Stages(chosen, plan, folder, clock, dataset)
     result = stages.run()
     about = about_study(settings, plan, backbone, dataset, states, coverage)
+    if stages.prompt_counts is not None:
+        about["prompt"] = stages.prompt_counts
     with clock.stage("detectors", "detectors"):
         save_detectors(folder, stages, result, settings, backbone, about)
     with clock.stage("checks", "checks"):
-        about["checks"] = check_study(stages, dataset, chosen, result, about, settings.run.silence)
+        silence = settings.run.silence
+        about["checks"] = check_study(stages, dataset, chosen, result, about, silence, stages.prompt_counts)
     old = _read_summary(folder)
     seconds = {**old.get("seconds", {}), **clock.seconds}
     with clock.stage("report", "report"):
         save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds})
-        save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, {**about, **result.summary})
     found = json.loads(json.dumps({**about, **result.summary}))
     if all(old.get(name) == value for name, value in found.items()):
         return StudyResult(folder, result, old)
+    save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, found)
     summary = {
         **found,
         "seconds": {**seconds, "report": clock.seconds["report"]},

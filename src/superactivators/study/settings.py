@@ -198,6 +198,8 @@ class StudySettings(_Section):
         if settings.concepts.sae is not None:
             sae = settings.concepts.sae
             found["concepts"] = {"sae": sae.model_copy(update={"path": _beside(path, sae.path)})}
+        if settings.prompt is not None and settings.prompt.endpoint is None:
+            found["prompt"] = {"model": _beside(path, settings.prompt.model)}
         return settings.model_copy(
             update={name: getattr(settings, name).model_copy(update=update) for name, update in found.items()}
         )

@@ -32,6 +32,10 @@ from superactivators.study.plan import StudyPlan
 
 CONCEPTS = Format("superactivators/concepts", 1)
 
+COUNTS = "counts.json"
+HOW_ASKED = ("concurrency", "batch", "retries", "timeout", "price_in", "price_out", "api_key_env")
+"""Options of prompts that change no answer."""
+
 
 @final
 class Stages:
@@ -208,7 +212,8 @@ class Stages:
         plan = self._plan
         parts = [SCORES.version, self._made_from(kind, level, site), plan.seed]
         if kind == "prompt":
-            parts.append(None if plan.prompt is None else asdict(plan.prompt))
+            asked = {} if plan.prompt is None else asdict(plan.prompt)
+            parts.append({name: value for name, value in asked.items() if name not in HOW_ASKED})
         if kind in ("probe", "input", "prompt"):
             return fingerprint(parts)
         parts += [plan.poolings, plan.min_tokens]
@@ -251,8 +256,16 @@ class Stages:
             raise StudyError("the method 'prompt' needs the data set and a study folder; use run_study")
         log = self._folder / "prompt" / "answers.jsonl"
         answers = ask_prompts(self._dataset, self._states.labels, self._plan.prompt, log, say=self._clock.say)
-        write_bytes(log.with_name("counts.json"), (json.dumps(answers.counts, indent=1) + "\n").encode())
+        write_bytes(log.with_name(COUNTS), (json.dumps(answers.counts, indent=1) + "\n").encode())
         return answers.scores()
+
+    @property
+    def prompt_counts(self) -> dict[str, Any] | None:
+        """Questions, unclear answers, tokens and cost of the method ``prompt``; None if nobody was asked."""
+        if self._folder is None or not self._plan.of_source("prompt"):
+            return None
+        content: dict[str, Any] = json.loads((self._folder / "prompt" / COUNTS).read_text(encoding="utf-8"))
+        return content
 
     def _detect(self) -> DetectionResult:
         plan = self._plan
