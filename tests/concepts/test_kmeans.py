@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from superactivators.concepts import kmeans
 from superactivators.concepts.clusters import KMeansConcepts
 from superactivators.concepts.kmeans import Clusters, assign, fit_kmeans
+from superactivators.concepts.points import InMemory
 from superactivators.concepts.rows import ArrayRows
 from superactivators.errors import DataError, StudyError
 
@@ -57,7 +58,7 @@ def test_scikit_learn_contract(estimator, check):
 @pytest.mark.parametrize("passes", [1, 2, 5])
 def test_passes_are_those_of_lloyd(noise, passes):
     seeds = noise[:7]
-    points = kmeans._InMemory(torch.from_numpy(noise))
+    points = InMemory(torch.from_numpy(noise))
     lloyd = kmeans._Lloyd(torch.from_numpy(seeds), 7, None)
     assert lloyd.run(points, passes, 0.0) == passes
     np.testing.assert_allclose(lloyd.centroids.numpy(), slow_lloyd(noise, seeds, passes), atol=1e-6)
@@ -174,7 +175,7 @@ def test_empty_clusters_start_again_at_the_farthest_rows():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3000, 3)).astype(np.float32)
     X[100], X[200] = [50, 0, 0], [0, 40, 0]
-    points = kmeans._InMemory(torch.from_numpy(X))
+    points = InMemory(torch.from_numpy(X))
     seeds = torch.tensor([[0.0, 0, 0], [1, 0, 0], [900, 900, 900], [-900, 0, 900]])
     lloyd = kmeans._Lloyd(seeds, 4, None)
     lloyd.run(points, 1, 0.0)

@@ -1,8 +1,8 @@
 """K-means of rows that are streamed (METHOD section 4, kind ``kmeans``).
 
 Seeds come from greedy k-means++ (Arthur and Vassilvitskii, 2007) on a drawn sub-sample; where K is small, the best of
-several sets. Lloyd's algorithm then runs on
-drawn sub-samples that grow fourfold, each from where the last one stopped, and at last on all rows.
+several sets. Lloyd's algorithm then runs on drawn sub-samples that grow fourfold, each from where the last one stopped,
+and at last on all rows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int, Int32, Int64
 from torch import Tensor
 
+from superactivators.concepts.points import CHUNK, InMemory, Points, even_blocks, unit_rows
 from superactivators.concepts.rows import RowSource
-from superactivators.concepts.standardised import take_rows
 from superactivators.errors import DataError, StudyError, allowed
 
 Metric: TypeAlias = Literal["euclidean", "cosine"]
@@ -54,9 +54,6 @@ STARTS_OF = 800
 TRIALS = 16
 """Candidates for each seed, of which the one that lowers the inertia most is taken: many trials on few rows end lower
 than few trials on many rows, and cost less."""
-
-CHUNK = 1024
-"""Rows that are compared with all centroids at once: few enough that the products stay in the cache."""
 
 NEAR = 1e-5
 """Squared distances below this share of the squared norms have lost their digits and are taken again directly."""
@@ -145,7 +142,7 @@ def fit_kmeans(
         If K or the passes are no positive integers, the tolerance is negative, or the metric is unknown.
     """
     check_options(n_clusters, metric, max_iter, tolerance)
-    points = _Points(rows, metric, memory)
+    points = Points(rows, metric, memory)
     notes: dict[str, object] = {}
     count = min(int(n_clusters), max(1, rows.n_rows // ROWS_PER_CLUSTER))
     if count < n_clusters:
@@ -162,14 +159,14 @@ def fit_kmeans(
         whole = size == rows.n_rows
         if len(sample) < size < rows.n_rows:
             sample = points.take(np.sort(order[:size]))
-        source = points if whole else _InMemory(sample)
+        source = points if whole else InMemory(sample)
         passes = lloyd.run(source, max_iter, tolerance if whole else max(tolerance, SUB_TOLERANCE))
     notes["sub_samples"] = [size for size in sizes if size < rows.n_rows]
     notes["converged"] = lloyd.converged
 
     centroids = (lloyd.centroids[lloyd.alive] + points.shift).float()
     if metric == "cosine":
-        centroids = _unit(centroids)
+        centroids = unit_rows(centroids)
     while True:
         inertia, counts = 0.0, np.zeros(len(centroids), dtype=np.int64)
         for _, members, distances in _nearest(rows, centroids, metric):
@@ -239,84 +236,6 @@ def _sample_sizes(count: int, rows: RowSource, memory: int) -> list[int]:
     return [*sizes, rows.n_rows]
 
 
-def _even_blocks(rows: RowSource) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
-    """Rows in chunks of the same size, whatever the blocks of their source."""
-    held = torch.empty(CHUNK, rows.width)
-    filled = done = 0
-    for _, block in rows.blocks():
-        begin = 0
-        while begin < len(block):
-            taken = min(CHUNK - filled, len(block) - begin)
-            if taken == CHUNK:
-                yield done, block[begin : begin + CHUNK]
-                done += CHUNK
-            else:
-                held[filled : filled + taken] = block[begin : begin + taken]
-                filled += taken
-                if filled == CHUNK:
-                    yield done, held
-                    done, filled = done + CHUNK, 0
-            begin += taken
-    if filled:
-        yield done, held[:filled]
-
-
-def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    return torch.nn.functional.normalize(vectors, dim=1, eps=torch.finfo(vectors.dtype).tiny)
-
-
-class _InMemory:
-    """Points of a sub-sample."""
-
-    def __init__(self, matrix: Float[Tensor, "n d"]) -> None:
-        self._matrix = matrix
-        self.n_rows = len(matrix)
-
-    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
-        for start in range(0, self.n_rows, CHUNK):
-            yield start, self._matrix[start : start + CHUNK]
-
-    def take(self, chosen: Int[np.ndarray, " k"]) -> Float[Tensor, "k d"]:
-        return self._matrix[torch.from_numpy(chosen)]
-
-
-class _Points:
-    """Rows less their mean, which leaves distances as they are but not their rounding; of unit length for cosine."""
-
-    def __init__(self, rows: RowSource, metric: str, memory: int) -> None:
-        if not rows.n_rows or not rows.width:
-            raise DataError(f"{rows.n_rows} rows of width {rows.width} cannot be clustered; there must be train rows")
-        self._rows, self._cosine, self.n_rows = rows, metric == "cosine", rows.n_rows
-        self._held: _InMemory | None = None
-        matrix = torch.empty(rows.n_rows, rows.width) if 4 * rows.n_rows * rows.width <= memory // 2 else None
-        total = torch.zeros(rows.width, dtype=torch.float64)
-        for start, chunk in _even_blocks(rows):
-            chunk = _unit(chunk) if self._cosine else chunk
-            total += chunk.sum(dim=0, dtype=torch.float64)
-            if matrix is not None:
-                matrix[start : start + len(chunk)] = chunk
-        if not bool(torch.isfinite(total).all()):
-            raise DataError("rows with values that are not finite cannot be clustered; check the states of this site")
-        self.shift = (total / rows.n_rows).float()
-        if matrix is not None:
-            self._held = _InMemory(matrix.sub_(self.shift))
-
-    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "rows d"]]]:
-        if self._held is not None:
-            yield from self._held.chunks()
-            return
-        for start, chunk in _even_blocks(self._rows):
-            yield start, self._moved(chunk)
-
-    def take(self, chosen: Int[np.ndarray, " k"]) -> Float[Tensor, "k d"]:
-        if self._held is not None:
-            return self._held.take(chosen)
-        return self._moved(take_rows(self._rows, chosen))
-
-    def _moved(self, raw: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        return (_unit(raw) if self._cosine else raw) - self.shift
-
-
 def _seeds(points: Float[Tensor, "n d"], count: int, random: np.random.Generator) -> Float[Tensor, "k d"]:
     """Greedy k-means++; fewer seeds where there are no more distinct points."""
     squares = points.square().sum(dim=1)
@@ -354,7 +273,7 @@ def _best_start(
     ]
     if len(starts) > 1:
         for start in starts:
-            start.run(_InMemory(points), max_iter, tolerance)
+            start.run(InMemory(points), max_iter, tolerance)
     return min(starts, key=lambda start: start.inertia)
 
 
@@ -371,7 +290,7 @@ class _Lloyd:
         self.converged = False
         self.inertia = float("inf")
 
-    def run(self, points: _InMemory | _Points, max_iter: int, tolerance: float) -> int:
+    def run(self, points: InMemory | Points, max_iter: int, tolerance: float) -> int:
         """Pass over the points until a pass changes little; the number of passes."""
         count, width = self.centroids.shape
         members = np.full(points.n_rows, -1, dtype=np.int64)
@@ -406,13 +325,13 @@ class _Lloyd:
         held = torch.from_numpy(counts > 0)
         means = torch.from_numpy(sums)[held] / torch.from_numpy(counts)[held, None]
         if self._shift is not None:
-            means = _unit(means + self._shift) - self._shift
+            means = unit_rows(means + self._shift) - self._shift
         self.centroids[held] = means.float()
         self.alive |= held
 
     def _fill(
         self,
-        points: _InMemory | _Points,
+        points: InMemory | Points,
         members: Int[np.ndarray, " n"],
         distances: Float[Tensor, " n"],
         sums: Float[np.ndarray, "k d"],
@@ -469,12 +388,12 @@ def _nearest(
 ) -> Iterator[tuple[int, Int64[np.ndarray, " n"], Float[Tensor, " n"]]]:
     """Nearest centroid and squared distance of every row, the latter taken directly."""
     if metric == "cosine":
-        centroids = _unit(centroids)
+        centroids = unit_rows(centroids)
     shift = centroids.mean(dim=0)
     centroids = centroids - shift
     compare = _Comparison(centroids)
-    for start, chunk in _even_blocks(rows):
-        points = (_unit(chunk) if metric == "cosine" else chunk) - shift
+    for start, chunk in even_blocks(rows):
+        points = (unit_rows(chunk) if metric == "cosine" else chunk) - shift
         nearest, _ = compare(points)
         yield start, nearest, (points - centroids[torch.from_numpy(nearest)]).square().sum(dim=1)
 

@@ -16,7 +16,7 @@ from superactivators.concepts.kinds import Kind, Task, cal_quality
 from superactivators.concepts.kinds import kinds as kinds
 from superactivators.concepts.kmeans import assign
 from superactivators.concepts.rows import ArrayRows
-from superactivators.concepts.sae import prune_latents
+from superactivators.concepts.sae import LEAST_FIRED, MOST_SHARE, prune_latents
 from superactivators.concepts.separator_path import SeparatorPath
 from superactivators.concepts.separators import STRENGTHS, fit_separators
 from superactivators.concepts.standardised import take_rows
@@ -153,8 +153,8 @@ def learn_sae(task: Task) -> ConceptBank:
             "KindOptions(sae=read_sae(…))"
         )
     # Whole samples are few, and there is one state of each: only latents that never fire are left out.
-    bounds = {} if task.level == "token" else {"least": 1, "share": 1.0}
-    units, notes = prune_latents(encoder, task.raw_cal, **bounds)
+    least, share = (LEAST_FIRED, MOST_SHARE) if task.level == "token" else (1, 1.0)
+    units, notes = prune_latents(encoder, task.raw_cal, least=least, share=share)
     return sae_bank(encoder, units, task.scaling, task.site, task.level, notes=notes)
 
 
