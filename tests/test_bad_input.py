@@ -379,7 +379,7 @@ def rewrite(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
 STATES: list[tuple[str, Callable[[Path], Any], str]] = [
     ("no manifest", lambda at: (at / MANIFEST).unlink(), "no superactivators/states folder here"),
     ("broken manifest", lambda at: (at / MANIFEST).write_text("{"), "not a readable manifest"),
-    ("newer version", lambda at: edit(at / MANIFEST, version=99), "version 99, but this release reads version 1"),
+    ("newer version", lambda at: edit(at / MANIFEST, version=99), "version 99, but this release reads version 2"),
     ("foreign", lambda at: edit(at / MANIFEST, format="other/thing"), "holds 'other/thing'"),
     ("names outside", lambda at: edit(at / MANIFEST, files={"../x": {"bytes": 1, "sha256": ""}}), "outside its folder"),
     ("no parameters", lambda at: edit(at / MANIFEST, parameters={}), "lacks a needed entry"),
@@ -409,7 +409,7 @@ def threshold_table(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Calla
 
 DETECTORS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("broken manifest", lambda at: (at / MANIFEST).write_text("[]"), "not a readable manifest"),
-    ("newer version", lambda at: edit(at / MANIFEST, version=7), "version 7, but this release reads version 1"),
+    ("newer version", lambda at: edit(at / MANIFEST, version=7), "version 7, but this release reads version 2"),
     ("flipped vectors", lambda at: flip(at / "vectors-00.safetensors"), "is damaged"),
     ("flipped config", lambda at: flip(at / "config.json"), "is damaged"),
     ("lost thresholds", lambda at: (at / "thresholds.parquet").unlink(), "is missing"),

@@ -208,23 +208,23 @@ def _oracle(oracles: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], labels
 
 
 def _comparisons(figures: Mapping[tuple[str, str], Figures], labels: Labels) -> pa.Table:
-    """Compare the SuperActivators of each kind of vectors with its other methods and with methods of no kind."""
+    """Compare the SuperActivators of each kind with its other methods and with methods of no kind, and kinds in pairs.
+
+    The comparisons of one kind are a family of Holm's correction, those between kinds another.
+    """
     names = {pair: "/".join(pair) for pair in figures}
-    kindless = [pair for pair in figures if pair[0] in KINDLESS]
-    pairs = [
-        (names[reference], names[other])
-        for reference in figures
-        if reference[1] == REFERENCE
-        for other in [*(pair for pair in figures if pair[0] == reference[0] and pair != reference), *kindless]
-    ]
-    references = [(names[one], names[other]) for one in figures for other in figures if _both_references(one, other)]
     series = {names[pair]: held.series for pair, held in figures.items()}
-    return compare(series, [*pairs, *references], labels.concepts)
-
-
-def _both_references(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two entries are the SuperActivators of two kinds, in the order of their names."""
-    return one[1] == other[1] == REFERENCE and one[0] < other[0]
+    kindless = [pair for pair in figures if pair[0] in KINDLESS]
+    references = [pair for pair in figures if pair[1] == REFERENCE]
+    families = [
+        [
+            (names[reference], names[other])
+            for other in [*(pair for pair in figures if pair[0] == reference[0] and pair != reference), *kindless]
+        ]
+        for reference in references
+    ]
+    families.append([(names[a], names[b]) for place, a in enumerate(references) for b in references[place + 1 :]])
+    return pa.concat_tables([compare(series, pairs, labels.concepts) for pairs in families])
 
 
 def _lengths(item: Evaluated, labels: Labels) -> pa.Table:

@@ -90,7 +90,7 @@ function line(data, row, average, other, { domain, gainDomain, floor }) {
       el(
         "td",
         { class: `verdict ${verdict ?? ""}` },
-        verdict ? WORDS[verdict] : "",
+        verdict ? `${WORDS[verdict]} ` : "",
         Number.isFinite(p) && el("small", {}, `p ${p < 0.001 ? "< .001" : `= ${decimal(p, 3)}`}`),
       ),
   );
