@@ -379,7 +379,7 @@ def rewrite(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
 STATES: list[tuple[str, Callable[[Path], Any], str]] = [
     ("no manifest", lambda at: (at / MANIFEST).unlink(), "no superactivators/states folder here"),
     ("broken manifest", lambda at: (at / MANIFEST).write_text("{"), "not a readable manifest"),
-    ("newer version", lambda at: edit(at / MANIFEST, version=99), "version 99, but this release reads version 2"),
+    ("newer version", lambda at: edit(at / MANIFEST, version=99), "version 99, but this release reads version 1"),
     ("foreign", lambda at: edit(at / MANIFEST, format="other/thing"), "holds 'other/thing'"),
     ("names outside", lambda at: edit(at / MANIFEST, files={"../x": {"bytes": 1, "sha256": ""}}), "outside its folder"),
     ("no parameters", lambda at: edit(at / MANIFEST, parameters={}), "lacks a needed entry"),
