@@ -185,17 +185,25 @@ def test_calibrating_gives_the_thresholds_of_the_study(
     assert single.sites == (banks[0].site,)
 
 
-def test_calibrating_needs_labelled_tokens_of_every_concept(banks: list[ConceptBank]) -> None:
+def test_calibrating_needs_in_concept_tokens_of_every_concept(banks: list[ConceptBank]) -> None:
     bare = world(12, per_split=10)
     bare.token_labels[:, 1] = False
     with pytest.raises(CalibrationError, match="no in-concept token on cal for concept 1"):
         SuperActivatorDetector(banks).calibrate(bare.states())
-    states = bare.states()
-    states.labels.__dict__["tokens"] = None
-    with pytest.raises(CalibrationError, match="need labelled tokens"):
-        SuperActivatorDetector(banks).calibrate(states)
     with pytest.raises(CalibrationError, match="no concept bank"):
         SuperActivatorDetector([]).calibrate(bare.states())
+
+
+def test_without_token_labels_all_tokens_of_positives_set_the_threshold_and_the_card_says_so(
+    banks: list[ConceptBank],
+) -> None:
+    data = world(12, per_split=10)
+    states = data.states()
+    weak = SuperActivatorDetector(banks).calibrate(replace(states, labels=states.labels.without_tokens()))
+    owner = np.repeat(np.arange(data.n), np.diff(data.offsets))
+    data.token_labels, data.known = data.sample_labels[owner], np.ones(len(owner), dtype=bool)
+    assert weak.thresholds == SuperActivatorDetector(banks).calibrate(data.states()).thresholds
+    assert weak.card["token_labels"] is False
 
 
 # ------------------------------------------------------------------ evidence of several tokens

@@ -284,7 +284,8 @@ def test_turning_studies_around_turns_differences_around(world: StudyTables) -> 
 
 def test_unpaired_intervals_are_wider_where_the_draws_are_shared(world: StudyTables) -> None:
     first, second = resampled(world, 1), resampled(world, 2)
-    other = StudyTables(second.result, {**second.summary, "test_fingerprint": "of other samples"})
+    elsewhere = dict.fromkeys(("test_fingerprint", "test_ids_fingerprint"), "of other samples")
+    other = StudyTables(second.result, {**second.summary, **elsewhere})
     paired, unpaired = compare({"a": first, "b": second}), compare({"a": first, "b": other})
     assert unpaired.pairings[0].state == "unpaired"
     for one, two in zip(rows_of(paired, "differences"), rows_of(unpaired, "differences"), strict=True):
