@@ -55,6 +55,15 @@ TRIALS = 16
 """Candidates for each seed, of which the one that lowers the inertia most is taken: many trials on few rows end lower
 than few trials on many rows, and cost less."""
 
+POOL = 16
+"""Candidates that are drawn together, for each seed that is to come from them."""
+
+FRESH = 4
+"""One more seed comes from the same candidates for as many seeds that there are; then their chances are out of date."""
+
+MOST_FRESH = 32
+"""Most seeds that come from the same candidates."""
+
 NEAR = 1e-5
 """Squared distances below this share of the squared norms have lost their digits and are taken again directly."""
 
@@ -237,27 +246,43 @@ def _sample_sizes(count: int, rows: RowSource, memory: int) -> list[int]:
 
 
 def _seeds(points: Float[Tensor, "n d"], count: int, random: np.random.Generator) -> Float[Tensor, "k d"]:
-    """Greedy k-means++; fewer seeds where there are no more distinct points."""
+    """Greedy k-means++; fewer seeds where there are no more distinct points.
+
+    Candidates are drawn for several seeds at once, so that their distances come from one large product. Each seed takes
+    its trials from them with weights that undo what the seeds since have changed about the chances.
+    """
     squares = points.square().sum(dim=1)
     chosen = [int(random.integers(len(points)))]
-    nearest = torch.full_like(squares, float("inf"))
-    distances = torch.addmv(squares + squares[chosen[0]], points, points[chosen[0]], alpha=-2)
-    while True:
-        latest = chosen[-1]
-        unsure = torch.nonzero(distances <= NEAR * (squares + squares[latest])).ravel()
-        distances[unsure] = (points[unsure] - points[latest]).square().sum(dim=1)
-        nearest = torch.minimum(nearest, distances)
-        chances = nearest.numpy().cumsum(dtype=np.float64)
-        if len(chosen) == count or not chances[-1] > 0:
-            return points[torch.tensor(chosen)]
-        drawn = np.searchsorted(chances, random.random(TRIALS) * chances[-1], side="right")
-        # A draw can be rounded up to the total; the last point with any chance is the one meant.
-        trials = torch.from_numpy(np.minimum(drawn, np.searchsorted(chances, chances[-1])))
-        products = torch.addmm(squares[:, None], points, points[trials].T, alpha=-2)
-        products += squares[trials]
-        best = int(torch.minimum(products, nearest[:, None]).sum(dim=0).argmin())
-        chosen.append(int(trials[best]))
-        distances = products[:, best].contiguous()
+    nearest = (points - points[chosen[0]]).square().sum(dim=1).numpy()
+    while len(chosen) < count:
+        chances = nearest.copy()
+        candidates = _draw(chances, POOL * max(1, min(len(chosen) // FRESH, MOST_FRESH)), random)
+        if not len(candidates):
+            break
+        pool = torch.from_numpy(candidates)
+        distances = torch.addmm(squares, points[pool], points.T, alpha=-2).add_(squares[pool, None])
+        for _ in range(min(len(candidates) // POOL, count - len(chosen))):
+            trials = np.unique(_draw(nearest[candidates] / chances[candidates], TRIALS, random))
+            if not len(trials):
+                break
+            potentials = np.minimum(distances.numpy()[trials], nearest).sum(axis=1)
+            best = int(trials[potentials.argmin()])
+            chosen.append(int(candidates[best]))
+            latest = distances[best]
+            unsure = torch.nonzero(latest <= NEAR * (squares + squares[chosen[-1]])).ravel()
+            latest[unsure] = (points[unsure] - points[chosen[-1]]).square().sum(dim=1)
+            np.minimum(nearest, latest.numpy(), out=nearest)
+    return points[torch.tensor(chosen)]
+
+
+def _draw(weights: Float[np.ndarray, " n"], size: int, random: np.random.Generator) -> Int64[np.ndarray, " k"]:
+    """Draw places with replacement, each with a chance in proportion to its weight; none if all weights are zero."""
+    upto = weights.cumsum(dtype=np.float64)
+    if not upto[-1] > 0:
+        return np.empty(0, dtype=np.int64)
+    drawn = np.searchsorted(upto, random.random(size) * upto[-1], side="right")
+    # A draw can be rounded up to the total; the last place with any weight is the one meant.
+    return np.minimum(drawn, np.searchsorted(upto, upto[-1]))
 
 
 def _best_start(
