@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 from detection.oracle import calibrate, calibrate_free, judge, micro, quantile, repeated, sample_tail, token_tail
 from superactivators.detection import bootstrap as room
-from superactivators.detection.bootstrap import Bootstrapped, Resamples, bootstrap, interval
+from superactivators.detection.bootstrap import Bootstrapped, Resamples, bootstrap
+from superactivators.detection.intervals import interval
 from superactivators.detection.selection import Calibration
 from superactivators.detection.tail import Tail
 from superactivators.ragged import segment_ids
@@ -93,7 +94,7 @@ def test_every_resample_equals_a_study_of_repeated_samples(source: str, seed: in
     else:
         tail = sample_tail(data.cal, data.cal_labels)
     whole = calibrate(tail, data.cal, data.cal_labels, cal, LEVELS)
-    assert (whole.layer, whole.level) == (fitted.choice.layer.tolist(), fitted.choice.level.tolist())
+    assert (whole.layer, whole.level) == (fitted.choice.candidate.tolist(), fitted.choice.level.tolist())
     lost = 0
     for r in range(25):
         drawn_cal, drawn_test = repeated(cal, resamples.cal[r]), repeated(test, resamples.test[r])
@@ -206,7 +207,7 @@ def test_drawing_each_sample_once_gives_the_study_itself() -> None:
     data = draw(4, 6)
     once = Resamples(np.ones((1, 24), dtype=np.int32), np.ones((1, 31), dtype=np.int32))
     found, fitted = data.run("tokens", once), data.fitted("tokens")
-    truth = judge(data.test, data.test_labels, range(31), fitted.choice.layer, fitted.chosen_thresholds())
+    truth = judge(data.test, data.test_labels, range(31), fitted.choice.candidate, fitted.chosen_thresholds())
     np.testing.assert_allclose(found.nested[0], truth, atol=1e-12)
     np.testing.assert_array_equal(found.nested, found.fixed)
     np.testing.assert_array_equal(found.thresholds[0], fitted.chosen_thresholds())

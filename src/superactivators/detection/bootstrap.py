@@ -14,12 +14,10 @@ from typing import Literal, final
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer
 
-from superactivators.detection.intervals import LEVEL, centred_interval, damped, interval
+from superactivators.detection.intervals import damped
 from superactivators.detection.metrics import aggregate, f1_of, micro_f1
 from superactivators.detection.selection import Calibration, Choice, Ranked
 from superactivators.detection.tail import compact
-
-__all__ = ["LEVEL", "Bootstrapped", "Resamples", "bootstrap", "centred_interval", "interval"]
 
 CHUNK_BYTES = 2**25
 """Memory of the largest array of a chunk of resamples."""

@@ -25,7 +25,7 @@ from superactivators.states.store import DTYPES, StateStore
 
 FORMAT = Format("superactivators/detector", 2)
 FIRST = Format("superactivators/detector", 1)
-"""Versions that are read but no longer written: 1 knew evidence of a single token only."""
+"""Still read but no longer written: it knew evidence of a single token only."""
 
 
 NO_LAYOUT = (

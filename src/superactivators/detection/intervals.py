@@ -42,16 +42,6 @@ def interval(values: Float[np.ndarray, "r *rest"]) -> tuple[Float[np.ndarray, "*
     return np.asarray(low), np.asarray(high)
 
 
-def centred_interval(
-    values: Float[np.ndarray, " r"], estimate: float, least: float, most: float
-) -> tuple[float, float]:
-    """Percentile interval of resampled averages, moved so that their mean lies at the estimate, within given bounds."""
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = interval(np.clip(values - values.mean() + estimate, least, most))
-    return float(low), float(high)
-
-
 def damped(nested: Float[np.ndarray, "r *rest"], fixed: Float[np.ndarray, "r *rest"]) -> Float[np.ndarray, "r *rest"]:
     """Resamples whose spread is that of the procedure: half of the variance that repeated choices add.
 

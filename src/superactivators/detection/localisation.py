@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from superactivators.detection.bootstrap import Resamples, interval
+from superactivators.detection.bootstrap import Resamples
+from superactivators.detection.intervals import interval
 from superactivators.detection.metrics import f1_of, ratio
 from superactivators.detection.tail import Tail
 from superactivators.ragged import segment_any, segment_ids, segment_max

@@ -105,8 +105,9 @@ def match_tokens(
         part = bank.subset(range(start, min(start + at_once, count))) if at_once < count else bank
         scores, inside = _score_units(states, part, ("max", *own), tokens, seed)
         thresholds = _token_thresholds(inside, tokens, pairs, len(labels.concepts), deltas)
-        best["max"].append(_best_of(scores["max"], labels, "cal", thresholds))
-        oracles.append(_Oracle.of(scores["max"], labels, thresholds))
+        on_cal, on_test = (_f1_on(scores["max"], labels, split, thresholds) for split in ("cal", "test"))
+        best["max"].append(_best_level(on_cal))
+        oracles.append(_Oracle.of(on_cal, on_test, thresholds))
         for name in own:
             best[name].append(_best_by_samples(scores[name], labels, deltas))
             pooled[name].append(scores[name])
@@ -245,7 +246,7 @@ def _best_by_samples(scores: Float[np.ndarray, "n k"], labels: Labels, deltas: t
     cal = labels.in_split("cal")
     truth = labels.samples[cal]
     thresholds = _quantiles(scores[cal], [np.flatnonzero(column) for column in truth.T], deltas)
-    return _best_of(scores, labels, "cal", thresholds)
+    return _best_level(_f1_on(scores, labels, "cal", thresholds))
 
 
 def _quantiles(
@@ -290,12 +291,15 @@ def _f1_of_units(
     return f1_of(hits, n - first, truth.sum(axis=0)[:, None])
 
 
-def _best_of(
+def _f1_on(
     scores: Float[np.ndarray, "n k"], labels: Labels, split: str, thresholds: Float[np.ndarray, "levels c k"]
-) -> _Best:
-    """Best F1 of every concept and unit on a split, and its level."""
+) -> Float[np.ndarray, "levels c k"]:
     rows = labels.in_split(split)
-    f1 = _f1_of_units(scores[rows], labels.samples[rows], thresholds)
+    return _f1_of_units(scores[rows], labels.samples[rows], thresholds)
+
+
+def _best_level(f1: Float[np.ndarray, "levels c k"]) -> _Best:
+    """Best F1 of every concept and unit, and its level."""
     level = f1.argmax(axis=0)
     return np.take_along_axis(f1, level[None], axis=0)[0], level
 
@@ -315,10 +319,12 @@ class _Oracle:
         self._columns = columns
 
     @staticmethod
-    def of(scores: Float[np.ndarray, "n k"], labels: Labels, thresholds: Float[np.ndarray, "levels c k"]) -> _Oracle:
-        cal, test = labels.in_split("cal"), labels.in_split("test")
-        on_test = _f1_of_units(scores[test], labels.samples[test], thresholds)
-        level = _f1_of_units(scores[cal], labels.samples[cal], thresholds).argmax(axis=0)
+    def of(
+        on_cal: Float[np.ndarray, "levels c k"],
+        on_test: Float[np.ndarray, "levels c k"],
+        thresholds: Float[np.ndarray, "levels c k"],
+    ) -> _Oracle:
+        level = on_cal.argmax(axis=0)
         unit = on_test.max(axis=0).argmax(axis=1)
         concepts = np.arange(len(unit))
         level = level[concepts, unit]
@@ -329,7 +335,7 @@ class _Oracle:
                 "level": level,
                 "threshold": thresholds[level, concepts, unit],
                 "f1": on_test[level, concepts, unit],
-                "count": np.full(len(unit), scores.shape[1]),
+                "count": np.full(len(unit), on_test.shape[2]),
             }
         )
 

@@ -34,11 +34,6 @@ class Choice:
     candidate: Int[np.ndarray, "*r c"]
     level: Int[np.ndarray, "*r c"]
 
-    @property
-    def layer(self) -> Int[np.ndarray, "*r c"]:
-        """The candidate, where candidates are layers."""
-        return self.candidate
-
 
 def choose(f1: Float[np.ndarray, "*r candidates levels c"]) -> Choice:
     """Take the best F1 of each concept; ties go to the smallest level, then to the first candidate.
@@ -242,11 +237,6 @@ class Calibration:
     def __len__(self) -> int:
         return len(self.thresholds)
 
-    @property
-    def level_of_layer(self) -> Int[np.ndarray, "candidates c"]:
-        """`best_level`, where candidates are layers."""
-        return self.best_level
-
     def _at_choice(self, values: Float[np.ndarray, "candidates levels c"]) -> Float[np.ndarray, " c"]:
         return np.asarray(values[self.choice.candidate, self.choice.level, np.arange(values.shape[2])])
 
@@ -276,10 +266,6 @@ class Calibration:
     def candidate_deltas(self, number: int) -> Float[np.ndarray, " c"]:
         """Sparsity level of every concept for one candidate, at that candidate's best level."""
         return self._at_candidate(self.deltas, number)
-
-    def layer_thresholds(self, layer: int) -> Float[np.ndarray, " c"]:
-        """`candidate_thresholds`, where candidates are layers."""
-        return self.candidate_thresholds(layer)
 
     def chosen(self, by_candidate: Float[np.ndarray, "candidates n c"]) -> Float[np.ndarray, "n c"]:
         """Take every concept's column from its chosen candidate."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, final
@@ -212,7 +211,7 @@ class Stages:
         plan = self._plan
         parts = [SCORES.version, self._made_from(kind, level, site), plan.seed]
         if kind == "prompt":
-            asked = {} if plan.prompt is None else asdict(plan.prompt)
+            asked = {} if plan.prompt is None else plan.prompt.to_json()
             parts.append({name: value for name, value in asked.items() if name not in HOW_ASKED})
         if kind in ("probe", "input", "prompt"):
             return fingerprint(parts)
