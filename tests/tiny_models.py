@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -154,11 +155,13 @@ def _text(model: str, tokenizer: Callable[[], Any], settings: dict[str, Any]) ->
 
 
 def _save(model: Any, folder: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            # larger than the usual start, so that layers and positions really matter
-            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
+            # matrices from a generator that gives the same everywhere, larger than the usual start, so that layers and
+            # positions really matter; vectors around where they start, such as one for norms
+            start = parameter if parameter.ndim == 1 else 0.0
+            parameter.copy_(start + 0.15 * torch.from_numpy(generator.standard_normal(parameter.shape)))
     model.save_pretrained(folder)
 
 

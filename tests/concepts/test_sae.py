@@ -95,6 +95,13 @@ def test_inputs_are_not_written_to_and_half_precision_is_taken(rule: str) -> Non
     assert model.encode(rows[:0]).shape == (0, LATENTS)
 
 
+def in_sixteenths(model: SparseEncoder) -> SparseEncoder:
+    """Round every number, so that float32 sums are exact and do not depend on how a product is cut into blocks."""
+    names = ("weight", "bias", "centre", "threshold", "gain", "magnitude_bias")
+    rounded = {name: (getattr(model, name) * 16).round() / 16 for name in names if getattr(model, name) is not None}
+    return replace(model, **rounded)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rule=st.sampled_from(RULES),
@@ -103,15 +110,13 @@ def test_inputs_are_not_written_to_and_half_precision_is_taken(rule: str) -> Non
     again=st.lists(st.integers(0, 10**6), min_size=1, max_size=5),
 )
 def test_chosen_latents_are_those_of_the_whole(rule: str, seed: int, columns: list[int], again: list[int]) -> None:
-    model, rows = encoder(rule, seed), states(9, seed)
+    model, rows = in_sixteenths(encoder(rule, seed)), (states(9, seed) * 16).round() / 16
     whole = model.encode(rows)
     chosen = model.select(np.array(columns))
     assert chosen.n_latents == len(columns)
-    torch.testing.assert_close(chosen.encode(rows), whole[:, columns], rtol=1e-6, atol=1e-6)
+    assert torch.equal(chosen.encode(rows), whole[:, columns])
     second = np.array([number % len(columns) for number in again])
-    torch.testing.assert_close(
-        chosen.select(second).encode(rows), whole[:, np.array(columns)[second]], rtol=1e-6, atol=1e-6
-    )
+    assert torch.equal(chosen.select(second).encode(rows), whole[:, np.array(columns)[second]])
     assert model.decoder is not None
     torch.testing.assert_close(chosen.directions(2.0), model.decoder[columns] / 2.0)
 
