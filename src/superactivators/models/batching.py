@@ -48,11 +48,16 @@ class ForwardPass:
         a length that cannot be.
     pieces : int64 array of shape (pieces,)
         Which sample of the batch each piece belongs to. An image is one piece; a long text is several windows.
+    shows : function
+        Gives an int64 array of shape (pieces, positions) or (pieces, rows, columns): which content token of the batch
+        each place of the *input* shows, -1 for none. Places are positions of ``input_ids``, or patches of the pixels.
+        Windows overlap, so that several places can show one token.
     """
 
     inputs: Mapping[str, Tensor]
     layout: Callable[[int], Layout]
     pieces: Int[np.ndarray, " pieces"]
+    shows: Callable[[], Int[np.ndarray, "pieces *places"]]
 
 
 @final

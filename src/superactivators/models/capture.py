@@ -50,6 +50,7 @@ class ForwardRunner:
         receive: Callable[[str, Float[Tensor, "batch seq d"]], None],
         *,
         stop_early: bool = True,
+        gradients: bool = False,
     ) -> Any:
         """Run one forward pass.
 
@@ -64,6 +65,8 @@ class ForwardRunner:
             go on to overwrite the tensor.
         stop_early : bool
             Leave out the blocks behind the deepest wanted one.
+        gradients : bool
+            Record the pass, so that states can be differentiated.
 
         Returns
         -------
@@ -101,7 +104,7 @@ class ForwardRunner:
                     handles.append(self._blocks[0].register_forward_pre_hook(before_first, with_kwargs=True))
                 else:
                     handles.append(self._blocks[place].register_forward_hook(after(place)))
-            with torch.inference_mode():
+            with torch.enable_grad() if gradients else torch.inference_mode():
                 output = self._model(**inputs)
         except _DeepEnough:
             pass

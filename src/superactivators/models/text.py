@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeAlias, final
@@ -302,8 +302,18 @@ class TextReader:
         if width == 0:  # no token at all, nothing to run
             return []
         most = max(1, max_batch_tokens // width)
+
+        def numbered() -> Int[np.ndarray, " body"]:
+            """Give the number of every content token within the batch, -1 for other tokens and other samples."""
+            ends = np.array([window.end[-1] for window in chosen], dtype=np.int64) + bodies.bounds[rows]
+            held = rows_of(np.stack([bodies.bounds[rows], ends], axis=1).ravel(), 2 * np.arange(len(rows)))
+            held = held[bodies.content[held]]
+            number = np.full(len(bodies.ids), -1, dtype=np.int64)
+            number[held] = np.arange(len(held))
+            return number
+
         return [
-            self._pass(bodies, sample[part], start[part], end[part], own_start[part], own_end[part])
+            self._pass(bodies, sample[part], start[part], end[part], own_start[part], own_end[part], numbered)
             for part in (slice(begin, begin + most) for begin in range(0, len(sample), most))
         ]
 
@@ -315,6 +325,7 @@ class TextReader:
         end: Int[np.ndarray, " pieces"],
         own_start: Int[np.ndarray, " pieces"],
         own_end: Int[np.ndarray, " pieces"],
+        numbered: Callable[[], Int[np.ndarray, " body"]],
     ) -> ForwardPass:
         head, tail = len(self.prefix), len(self.suffix)
         lengths = end - start + head + tail
@@ -352,7 +363,12 @@ class TextReader:
                 raise ModelError(f"{width} tokens went into the model, but states of {sequence} tokens came out")
             return layout
 
-        return ForwardPass(inputs, fixed, sample)
+        def shown() -> Int[np.ndarray, "pieces width"]:
+            tokens = np.full((n, width), -1, dtype=np.int64)
+            tokens[piece, shift[piece] + head + seen - start[piece]] = numbered()[seen]
+            return tokens
+
+        return ForwardPass(inputs, fixed, sample, shown)
 
 
 def _text(sample: Sample) -> str:

@@ -197,7 +197,12 @@ class ImageReader:
             first = np.arange(len(samples)) * sequence
             return Layout(rows=first[image] + prefix + cells, counts=counts, cls=first if has_cls else None)
 
-        return ForwardPass(inputs, laid_out, np.arange(len(samples)))
+        def shown() -> Int[np.ndarray, "pieces high wide"]:
+            tokens = np.full((len(samples), high * wide), -1, dtype=np.int64)
+            tokens[image, cells] = np.arange(len(cells))
+            return tokens.reshape(-1, high, wide)
+
+        return ForwardPass(inputs, laid_out, np.arange(len(samples)), shown)
 
 
 def _fixed_size(resize: dict[str, int] | None) -> tuple[int, int] | None:
