@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,11 +156,12 @@ def _text(model: str, tokenizer: Callable[[], Any], settings: dict[str, Any]) ->
 
 
 def _save(model: Any, folder: Path) -> None:
-    generator = np.random.default_rng(0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            # matrices from a generator that gives the same everywhere, larger than the usual start, so that layers and
-            # positions really matter; vectors around where they start, such as one for norms
+        for name, parameter in model.named_parameters():
+            # Each parameter has a generator of its own: trained vocabularies differ a little from run to run, and so
+            # would everything drawn after them. Matrices are larger than the usual start, so that layers and positions
+            # really matter; vectors lie around where they start, such as one for norms.
+            generator = np.random.default_rng(zlib.crc32(name.encode()))
             start = parameter if parameter.ndim == 1 else 0.0
             parameter.copy_(start + 0.15 * torch.from_numpy(generator.standard_normal(parameter.shape)))
     model.save_pretrained(folder)

@@ -2,8 +2,9 @@
 
 There are two objectives for every concept. ``"concept"``: agreement with the concept vector. ``"superactivators"``:
 agreement with the mean state of that sample's own SuperActivators. Agreement is the cosine for kinds that are scored
-by cosine, the projection for kinds that are scored by logits, and for latents of an autoencoder the latent itself (``"concept"``) or
-the cosine (``"superactivators"``). All states are scaled first, and the objective is the mean over the sample's tokens.
+by cosine, the projection for kinds that are scored by logits, and for latents of an autoencoder the latent itself
+(``"concept"``) or the cosine (``"superactivators"``). All states are scaled first, and the objective is the mean over
+the sample's tokens.
 """
 
 from __future__ import annotations

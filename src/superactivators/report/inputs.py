@@ -7,6 +7,7 @@ from typing import Any, final
 
 import pyarrow.compute as pc
 
+from superactivators.attribution.results import AttributionResult
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.evaluation import BEST, ScoreSource, deepest_list
 from superactivators.detection.results import KINDLESS, REFERENCE, DetectionResult
@@ -35,6 +36,8 @@ class ReportInputs:
         JSON types, all optional: ``model`` (``name``, ``blocks``, ``width``), ``data`` (``excluded``: reason by
         concept), ``seed``, ``notes`` (sentences), ``seconds`` (by stage), ``command``, ``packages`` (version by name)
         and ``settings`` (of the study file). Other entries are not shown.
+    attribution : AttributionResult or None
+        Where the concepts are; its examples are of ``dataset`` and ``encoding``. None: the report has no such section.
     """
 
     title: str
@@ -44,6 +47,7 @@ class ReportInputs:
     result: DetectionResult
     scores: ScoreSource
     about: dict[str, Any]
+    attribution: AttributionResult | None = None
 
     @property
     def methods(self) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from superactivators.data.dataset import SPLITS
 from superactivators.detection.methods import methods
 from superactivators.detection.results import REFERENCE
+from superactivators.report.attributions import attributions
 from superactivators.report.distributions import distributions
 from superactivators.report.examples import examples
 from superactivators.report.inputs import ReportInputs
@@ -52,6 +53,7 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
     """
     summary = inputs.result.summary
     concepts, spread = concept_rows(inputs), distributions(inputs)
+    located = {} if inputs.attribution is None else {"attribution": plain(attributions(inputs, inputs.attribution))}
     return {
         "version": VERSION,
         "title": inputs.title,
@@ -80,6 +82,7 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
         "rows": plain(concepts),
         "distributions": plain(spread),
         "examples": plain(examples(inputs)),
+        **located,
     }
 
 

@@ -12,7 +12,7 @@ const HALO = "rgba(0, 0, 0, .75)";
 
 const decoded = new Map();
 
-function load(uri) {
+export function load(uri) {
   if (!decoded.has(uri)) {
     decoded.set(uri, new Promise((resolve, reject) => {
       const image = new Image();
@@ -62,7 +62,7 @@ export function heatImage(picture, example, heat, threshold, label, say) {
 }
 
 /** Boxes of the patches in pixels of the shown picture, and which token each cell is. */
-function patchGeometry(picture, zoom) {
+export function patchGeometry(picture, zoom) {
   const [left, top, right, bottom] = picture.view.map((value) => value * zoom);
   const [rows, columns] = picture.grid;
   const wide = (right - left) / columns;
@@ -102,7 +102,7 @@ function paint(canvas, { base, size, density, geometry, example, heat, outline, 
   }
 }
 
-function corner(geometry, cell) {
+export function corner(geometry, cell) {
   return [
     geometry.left + (cell % geometry.columns) * geometry.wide,
     geometry.top + Math.floor(cell / geometry.columns) * geometry.high,
@@ -110,7 +110,7 @@ function corner(geometry, cell) {
 }
 
 /** What the model never saw is greyed out. */
-function dimCropped(context, { left, top, right, bottom }, { width, height }) {
+export function dimCropped(context, { left, top, right, bottom }, { width, height }) {
   if (left < 0.5 && top < 0.5 && right > width - 0.5 && bottom > height - 0.5) return;
   const outside = new Path2D();
   outside.rect(0, 0, width, height);
@@ -119,7 +119,7 @@ function dimCropped(context, { left, top, right, bottom }, { width, height }) {
   context.fill(outside, "evenodd");
 }
 
-function stroke(context, path, colour, width) {
+export function stroke(context, path, colour, width) {
   context.lineJoin = "round";
   context.lineCap = "round";
   context.strokeStyle = HALO;
@@ -131,7 +131,7 @@ function stroke(context, path, colour, width) {
 }
 
 /** Edges between chosen patches and the others. */
-function cellOutline(geometry, chosen) {
+export function cellOutline(geometry, chosen) {
   const path = new Path2D();
   const on = (row, column) => {
     if (row < 0 || column < 0 || row >= geometry.rows || column >= geometry.columns) return false;

@@ -40,7 +40,7 @@ export function heatText(example, heat, threshold, say) {
 }
 
 /** Tokens that share characters (byte-level tokenizers give one character several) are shown as one. */
-function grouped(chars) {
+export function grouped(chars) {
   const groups = [];
   chars.forEach(([start, end], token) => {
     const last = groups.at(-1);

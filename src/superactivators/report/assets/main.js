@@ -1,5 +1,6 @@
 // Puts the page together.
 
+import { attributionSection } from "superactivators/attribution.js";
 import { conceptDetail } from "superactivators/concept.js";
 import { conceptsSection } from "superactivators/concepts.js";
 import { choice } from "superactivators/controls.js";
@@ -21,6 +22,7 @@ const CONTENTS = [
   ["deltas", "Tail"],
   ["layers", "Layers"],
   ["concepts", "Concepts"],
+  ["attribution", "Where"],
   ["lengths", "Lengths"],
   ["checks", "Checks"],
   ["notes", "Notes"],
@@ -31,7 +33,7 @@ function bar(data, store) {
   return el(
     "div",
     { class: "bar" },
-    el("nav", { "aria-label": "Contents" }, CONTENTS.map(([id, text]) => el("a", { href: `#${id}` }, text))),
+    el("nav", { "aria-label": "Contents" }, CONTENTS.filter(([id]) => id !== "attribution" || data.attribution).map(([id, text]) => el("a", { href: `#${id}` }, text))),
     el(
       "div",
       { class: "bar-controls" },
@@ -69,6 +71,7 @@ function start() {
       layersSection(data, store),
       conceptsSection(data, store),
       detail,
+      data.attribution ? attributionSection(data.attribution, store) : [],
       lengthsSection(data, store),
       checksSection(data),
       notesSection(data),
