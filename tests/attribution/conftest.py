@@ -20,12 +20,12 @@ from tiny_models import build_checkpoint
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 CONCEPTS = ("red", "loud", "warm")
-THRESHOLDS = {"red": 0.1, "loud": -1.0, "warm": 1e6}
+THRESHOLDS = {"red": 0.1, "loud": -1e6, "warm": 1e6}
 SITES = {"red": "block[2]", "loud": "block[1]", "warm": "block[2]"}
 
 
 def random_detector(width: int, seed: int = 0, activation: str = "logit") -> Detector:
-    """Three concepts at two sites; the last one has a threshold that no token reaches."""
+    """Three concepts at two sites: one of a middling threshold, one that every token reaches, one that none does."""
     generator = torch.Generator().manual_seed(seed)
     banks = {}
     for site in dict.fromkeys(SITES.values()):
