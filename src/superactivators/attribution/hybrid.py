@@ -1,0 +1,112 @@
+"""Between the two objectives: activation maps of mixtures of the concept vector and the sample's own SuperActivators.
+
+A mixture is ``alpha * concept + (1 - alpha) * local``, where both are unit vectors in scaled state space and ``local``
+is the mean state of the sample's SuperActivators. METHOD section 7 has the two ends; the publication's code sweeps what
+lies between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from superactivators.attribution.objectives import TINY, Readout
+from superactivators.attribution.scene import Scene
+from superactivators.errors import StudyError
+
+ALPHAS = tuple(step / 10 for step in range(11))
+"""Shares of the concept vector."""
+
+
+class HybridScore(NamedTuple):
+    """How well the maps of one alpha find the concept: token F1 on test with its interval, threshold chosen on cal."""
+
+    token_f1: float
+    low: float
+    high: float
+    delta: float
+
+
+def hybrid_maps(scene: Scene, alphas: Sequence[float] = ALPHAS) -> Float[np.ndarray, "alphas tokens concepts"]:
+    """Agreement of every token of the unchanged sample with every mixture; no forward pass, one product a site.
+
+    Parameters
+    ----------
+    scene : Scene
+        With both objectives.
+    alphas : sequence of float
+        Between 0 (SuperActivators only) and 1 (concept vector only).
+
+    Returns
+    -------
+    float32 array of shape (alphas, tokens, concepts)
+        Concepts in the scene's order. The cosine with the mixture for kinds that are scored by cosine, the projection
+        on its direction for kinds that are scored by logits (without bias, which no alpha but 1 has). Zero where the
+        mixture is zero.
+
+    Raises
+    ------
+    StudyError
+        If the scene has one objective only, an alpha is not in [0, 1], or a concept is a latent of an autoencoder.
+    """
+    shares = torch.tensor(list(alphas), dtype=torch.float32)
+    if not len(shares) or not bool(((shares >= 0) & (shares <= 1)).all()):
+        raise StudyError(f"alphas are {list(alphas)}; give at least one, each from 0 to 1")
+    names = list(dict.fromkeys(scene.objectives.concepts))
+    result = np.empty((len(shares), scene.n_tokens, len(names)), dtype=np.float32)
+    for site, readout in scene.objectives.readouts.items():
+        columns = [names.index(name) for name in readout.bank.concepts]
+        result[:, :, columns] = _maps(readout, scene.states[site], shares).numpy()
+    return result
+
+
+def _maps(
+    readout: Readout, states: Float[Tensor, "tokens d"], shares: Float[Tensor, " alphas"]
+) -> Float[Tensor, "alphas tokens c"]:
+    bank = readout.bank
+    if bank.activation == "latent":
+        raise StudyError(f"{bank!r} has latents, which are no directions to mix with; choose another kind")
+    if not len(readout.concepts) or not len(readout.locals):
+        raise StudyError("mixtures need both objectives, but the scene has one; make it with both")
+    normalise = torch.nn.functional.normalize
+    share = shares[:, None, None]
+    mixed = normalise(share * normalise(bank.vectors, dim=1) + (1 - share) * readout.local, dim=2)
+    scaled = bank.scaling.apply(states)
+    along = scaled @ mixed.flatten(0, 1).T
+    if bank.activation == "cosine":
+        along = along / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(TINY)
+    return along.reshape(len(scaled), *mixed.shape[:2]).transpose(0, 1)
+
+
+def hybrid_table(
+    maps: Sequence[Float[np.ndarray, "alphas _ _"]],
+    evaluate: Callable[[list[Float[np.ndarray, "_ _"]]], HybridScore],
+    alphas: Sequence[float] = ALPHAS,
+) -> pa.Table:
+    """Evaluate the maps of every alpha.
+
+    Parameters
+    ----------
+    maps : sequence of float32 arrays of shape (alphas, tokens, concepts)
+        `hybrid_maps` of each sample, cal and test, with these alphas.
+    evaluate : function
+        Gets the maps of one alpha, (tokens, concepts) for each sample in the order of ``maps``; chooses thresholds on
+        its cal samples and gives the score on test.
+    alphas : sequence of float
+
+    Returns
+    -------
+    pyarrow Table
+        ``alpha, token_f1, low, high, delta``, a row for each alpha.
+    """
+    rows = [
+        {"alpha": float(alpha), **evaluate([part[number] for part in maps])._asdict()}
+        for number, alpha in enumerate(alphas)
+    ]
+    return pa.Table.from_pylist(rows, pa.schema([(name, pa.float64()) for name in ("alpha", *HybridScore._fields)]))
