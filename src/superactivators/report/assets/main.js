@@ -71,7 +71,7 @@ function start() {
       layersSection(data, store),
       conceptsSection(data, store),
       detail,
-      data.attribution ? attributionSection(data.attribution, store) : [],
+      data.attribution && attributionSection(data.attribution, store),
       lengthsSection(data, store),
       checksSection(data),
       notesSection(data),
