@@ -22,7 +22,7 @@ from superactivators.attribution.evaluation import (
     evaluate_maps,
     references,
 )
-from superactivators.attribution.tabulation import Tables, tabulate
+from superactivators.attribution.tabulation import tabulate
 from superactivators.detection.tail import DELTAS
 from superactivators.errors import CalibrationError, StudyError
 
