@@ -2,7 +2,7 @@
 
 Both models live in the same geometry. Every token is a constant part that all tokens share (three units long) plus one
 unit of features: a concept token has 0.9 of them along the planted direction, all others none. All directions are
-orthogonal to each other and to the ones that layer norms take away; the constant part keeps these norms close to
+orthogonal to each other and to what layer norms take away; the constant part keeps these norms close to
 linear, as large shared components do in trained models.
 
 Attention is real: the first head looks for the planted direction, whoever asks, and adds a little of what it finds to
@@ -28,36 +28,36 @@ from superactivators.models.backbone import Backbone
 from superactivators.models.quiet import quiet_transformers
 from superactivators.states.scaling import Scaling
 
-WIDTH, HEADS, N_BLOCKS = 64, 2, 3
+WIDTH, HEADS, N_BLOCKS = 96, 2, 3
 CONSTANT = 3.0
 """Length of the part that all tokens share, in units of their features."""
+LEFT = 0.5
+"""What scaling leaves of it. With nothing left a cosine would not depend on how long the features are, and gradient
+times input would be zero wherever a token carries the concept and nothing else."""
 UNIT = (WIDTH / (CONSTANT**2 + 1)) ** 0.5
 """Length of a unit after a layer norm."""
-MARK, OWN = 0.9, 0.19**0.5
+MARK, OWN = 0.8, 0.6
 """Shares of a concept token's features along the planted direction and along a direction of its own."""
 SHARPNESS = 3.0
 """By how much concept tokens are ahead in the logits of the first head."""
-FOUND, MIXED = 0.15, 0.1
+FOUND, MIXED = 0.25, 0.1
 """How much of what attention finds, and of the mean of all tokens, is added to every token."""
 LOGIT, COSINE = "marked (logit)", "marked (cosine)"
 SITES = {COSINE: "block[1]", LOGIT: "block[2]"}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MARKED_WORDS = ("amber", "basil", "coral", "delta", "ember")
-OTHER_WORDS = tuple(f"word{number:02d}" for number in range(35))
+OTHER_WORDS = tuple(f"word{number:02d}" for number in range(36))
 PATCH, GRID = 6, 5
 N_TEXTURES = 24
 
 
 def directions() -> torch.Tensor:
-    """Orthonormal rows: what layer norms take away, the planted direction, the constant one, and the others."""
-    generator = np.random.default_rng(7)
-    square = generator.standard_normal((WIDTH, WIDTH))
-    square[:, 0] = 1.0
-    rows = np.linalg.qr(square)[0].T
-    return torch.from_numpy(rows.astype(np.float32))
+    """Orthonormal rows that layer norms leave alone: each is one entry minus the next."""
+    entry = torch.eye(WIDTH)
+    return (entry[0::2] - entry[1::2]) / 2**0.5
 
 
-_, PLANTED, SHARED, *REST = directions()
+PLANTED, SHARED, *REST = directions()
 OTHERS = torch.stack(REST)
 
 
@@ -97,7 +97,7 @@ def planted_text(folder: Path, n_samples: int) -> Planted:
         model = transformers.BertModel(config, add_pooling_layer=False)
         _start(model)
         marked = MARK * PLANTED + OWN * OTHERS[: len(MARKED_WORDS)]
-        embeddings = torch.cat([OTHERS[-len(SPECIAL) :], marked, OTHERS[len(MARKED_WORDS) :][: len(OTHER_WORDS)]])
+        embeddings = torch.cat([OTHERS[-len(SPECIAL) :], marked, OTHERS[len(MARKED_WORDS) : -len(SPECIAL)]])
         model.embeddings.word_embeddings.weight.copy_(embeddings)
         model.embeddings.token_type_embeddings.weight.copy_(CONSTANT * SHARED.expand(2, -1))
         for layer in model.encoder.layer:
@@ -164,9 +164,9 @@ def _attention(query: Any, key: Any, value: Any, output: Any, length: float) -> 
     key.weight[0] = PLANTED
     value.weight[0] = PLANTED
     output.weight[:, 0] = FOUND * length * PLANTED
-    some = torch.cat([PLANTED[None], OTHERS[: size - 1]])
-    value.weight[size:] = some
-    output.weight[:, size:] = MIXED * length * some.T
+    mixed = torch.cat([PLANTED[None], OTHERS])
+    value.weight[size : size + len(mixed)] = mixed
+    output.weight[:, size : size + len(mixed)] = MIXED * length * mixed.T
 
 
 def _tokenizer(words: tuple[str, ...]) -> Any:
@@ -189,11 +189,11 @@ def _detector(length: float) -> Detector:
             concepts=(name,),
             vectors=(0.7 if cosine else 2.0) * PLANTED[None],
             bias=torch.tensor([0.0 if cosine else -1.0]),
-            scaling=Scaling((CONSTANT - 1) * length * SHARED, length),
+            scaling=Scaling((CONSTANT - LEFT) * length * SHARED, length),
             activation="cosine" if cosine else "logit",
             estimable=np.ones(1, dtype=bool),
         )
-    values = {COSINE: 0.4, LOGIT: 0.2}
+    values = {COSINE: 0.6, LOGIT: 1.2}
     thresholds = [
         Threshold(
             value=values[name], delta=0.5, concept=name, kind=banks[site].kind, method="superactivators", site=site, n=9
