@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final, get_args
+from typing import final
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from superactivators.attribution.explainer import explainers
 from superactivators.attribution.scene import Scene
 from superactivators.errors import StudyError, allowed
 
-Origin: TypeAlias = Literal["zero", "hidden"]
+ORIGINS = ("zero", "hidden")
 
 
 @contextmanager
@@ -77,11 +77,11 @@ class InputGradient:
         If the origin is unknown.
     """
 
-    origin: Origin = "zero"
+    origin: str = "zero"
 
     def __post_init__(self) -> None:
-        if self.origin not in get_args(Origin):
-            raise StudyError(f"unknown origin {self.origin!r}; {allowed(self.origin, get_args(Origin))}")
+        if self.origin not in ORIGINS:
+            raise StudyError(f"unknown origin {self.origin!r}; {allowed(self.origin, ORIGINS)}")
 
     def maps(self, scene: Scene) -> Float[np.ndarray, "tokens columns"]:
         """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""

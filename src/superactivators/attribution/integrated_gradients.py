@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias, final, get_args
+from typing import final
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from superactivators.attribution.input_gradient import column_gradients, dense, 
 from superactivators.attribution.scene import Scene
 from superactivators.errors import StudyError, allowed
 
-Rule: TypeAlias = Literal["gausslegendre", "riemann_middle"]
+RULES = ("gausslegendre", "riemann_middle")
 
 
 @final
@@ -63,6 +63,10 @@ class IntegratedGradients:
         Bound of doubling; not below ``steps`` (no doubling).
     rule : str
         ``"gausslegendre"`` or ``"riemann_middle"``.
+    grading : float, optional
+        Power of the points' distance from the hidden input; above 1 they lie denser there, which changes the error,
+        not the integral. Default: 1 for texts and 3 for images, whose objectives change most where an image has just
+        begun to differ from its mean colour.
 
     Raises
     ------
@@ -73,7 +77,8 @@ class IntegratedGradients:
     steps: int = 32
     tolerance: float = 0.01
     max_steps: int = 256
-    rule: Rule = "gausslegendre"
+    rule: str = "gausslegendre"
+    grading: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= self.max_steps or not self.tolerance > 0:
@@ -81,8 +86,10 @@ class IntegratedGradients:
                 f"integrated gradients with {self.steps} of at most {self.max_steps} steps and tolerance "
                 f"{self.tolerance}; give 1 <= steps <= max_steps and a tolerance above 0"
             )
-        if self.rule not in get_args(Rule):
-            raise StudyError(f"unknown rule {self.rule!r}; {allowed(self.rule, get_args(Rule))}")
+        if self.grading is not None and not self.grading >= 1:
+            raise StudyError(f"integrated gradients with grading {self.grading}; give 1 (even) or more")
+        if self.rule not in RULES:
+            raise StudyError(f"unknown rule {self.rule!r}; {allowed(self.rule, RULES)}")
 
     def maps(self, scene: Scene) -> Float[np.ndarray, "tokens columns"]:
         """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""
@@ -107,9 +114,10 @@ class IntegratedGradients:
         error = np.full(scene.n_columns, np.inf)
         taken = np.zeros(scene.n_columns, dtype=np.int64)
         steps = self.steps
+        grading = self.grading or (1.0 if scene.grid is None else 3.0)
         while steps <= self.max_steps and (error > self.tolerance).any():
             again = np.flatnonzero(error > self.tolerance)
-            points, weights = _points(self.rule, steps)
+            points, weights = _points(self.rule, steps, grading)
             found = _integrated(scene, leaf, hidden, points, weights, again)
             difference = (full - empty)[again]
             whole = np.maximum(np.abs(difference), 0.01 * np.abs(found).sum(axis=0, dtype=np.float64))
@@ -121,14 +129,15 @@ class IntegratedGradients:
         return Integral(maps, error, taken)
 
 
-def _points(rule: str, steps: int) -> tuple[Tensor, Tensor]:
-    """Points in [0, 1] and their weights, which sum to one."""
+def _points(rule: str, steps: int, grading: float) -> tuple[Tensor, Tensor]:
+    """Points in [0, 1] and their weights."""
     if rule == "riemann_middle":
         points, weights = (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
     else:
         nodes, widths = np.polynomial.legendre.leggauss(steps)
         points, weights = (nodes + 1) / 2, widths / 2
-    return torch.from_numpy(points).float(), torch.from_numpy(weights).float()
+    slope = grading * points ** (grading - 1)  # the line is walked as points ** grading
+    return torch.from_numpy(points**grading).float(), torch.from_numpy(weights * slope).float()
 
 
 def _integrated(
