@@ -28,7 +28,8 @@ class PlantedScene:
         return np.arange(self.n_tokens) if self.places is None else self.places
 
     def values(self, keep: np.ndarray) -> np.ndarray:
-        assert keep.dtype == bool and keep.shape[1] == self.n_tokens
+        assert keep.dtype == bool
+        assert keep.shape[1] == self.n_tokens
         self.asked.append(keep.copy())
         key = keep.tobytes()
         if key not in self._cache:

@@ -168,7 +168,8 @@ def test_the_library_is_not_loaded_before_it_is_needed():
     """Its import takes seconds, so no module-level statement may do it."""
     body = ast.parse(inspect.getsource(shapley)).body
     imported = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert imported and "shapiq" not in " ".join(map(ast.dump, imported))
+    assert imported
+    assert "shapiq" not in " ".join(map(ast.dump, imported))
 
 
 def test_wrong_options_are_named():
