@@ -100,15 +100,14 @@ def gallery(inputs: ReportInputs, examples: tuple[ExampleMaps, ...]) -> dict[str
 
 def within_budget(examples: tuple[ExampleMaps, ...]) -> list[ExampleMaps]:
     """Take the first example of each concept, then the second, and so on, as far as the budget goes (at least one)."""
-    by_concept: dict[str, list[ExampleMaps]] = {}
-    for example in examples:
-        by_concept.setdefault(example.concept, []).append(example)
-    turns = max(len(mine) for mine in by_concept.values())
+    by_concept: dict[str, list[int]] = {}
+    for number, example in enumerate(examples):
+        by_concept.setdefault(example.concept, []).append(number)
+    turns = max(map(len, by_concept.values()))
     ordered = [mine[turn] for turn in range(turns) for mine in by_concept.values() if turn < len(mine)]
-    spent = np.cumsum([len(example.maps) * min(len(example.truth), WINDOW) for example in ordered])
-    count = min(EXAMPLES, max(1, int((spent <= VALUES).sum())))
-    kept = ordered[:count]
-    return [example for mine in by_concept.values() for example in mine if any(example is one for one in kept)]
+    spent = np.cumsum([len(examples[number].maps) * min(len(examples[number].truth), WINDOW) for number in ordered])
+    kept = set(ordered[: min(EXAMPLES, max(1, int((spent <= VALUES).sum())))])
+    return [examples[number] for mine in by_concept.values() for number in mine if number in kept]
 
 
 def window(wanted: Bool[np.ndarray, " tokens"]) -> slice:

@@ -22,29 +22,31 @@ MEASURES = {
     "token_f1": ("token F1", "Tokens above the threshold chosen on cal, against the labelled tokens."),
     "iou": ("IoU", "Tokens in both the map and the label, of the tokens in either."),
     "average_precision": ("AP", "Average precision of the tokens ranked by the map: needs no threshold."),
-    "pointing_game": ("pointing", "Share of cases whose highest token is labelled."),
-    "relevance_mass": ("mass", "Share of the positive part of the map that lies on labelled tokens."),
-    "relevance_rank": ("rank", "Share of labelled tokens among as many highest tokens."),
-    "insertion": ("insertion", "Area under the normalised insertion curve: tokens are shown in the map's order."),
-    "deletion": ("deletion", "Area under the normalised deletion curve: tokens are hidden in the map's order."),
-    "sparseness": ("sparseness", "Gini index of the map: 1 if one token has it all, 0 if all have the same."),
+    "pointing": ("pointing", "Share of cases whose highest token is labelled."),
+    "mass": ("mass", "Share of the positive part of the map that lies on labelled tokens."),
+    "rank": ("rank", "Share of labelled tokens among the highest tokens, as many as are labelled."),
+    "sparseness": ("sparseness", "Gini index: near 1 if a few tokens have it all, 0 if all have the same."),
+    "insertion": ("insertion", "Area under the normalised insertion curve: tokens are shown in the map’s order."),
+    "deletion": ("deletion", "Area under the normalised deletion curve: tokens are hidden in the map’s order."),
+    "insertion_raw": ("insertion, raw", "Area under the insertion curve in units of the agreement."),
+    "deletion_raw": ("deletion, raw", "Area under the deletion curve in units of the agreement."),
 }
 """Measures with a short name and what they are; others appear under their own names."""
 EXPLAINERS = {
     "lime": "LIME",
-    "kernelshap": "KernelSHAP",
-    "shapiq": "SHAP-IQ",
+    "kernel-shap": "KernelSHAP",
+    "shap-iq": "SHAP-IQ",
     "rise": "RISE",
-    "integratedgradients": "Integrated Gradients",
-    "gradcam": "Grad-CAM",
-    "fullgrad": "FullGrad",
+    "integrated-gradients": "Integrated Gradients",
+    "grad-cam": "Grad-CAM",
+    "full-grad": "FullGrad",
     "mfaba": "MFABA",
-    "gradientxinput": "gradient × input",
-    "gradientinput": "gradient × input",
-    "inputxgradient": "gradient × input",
+    "input-gradient": "gradient × input",
+    "rollout": "attention rollout",
+    "mean-difference": "difference of means",
 }
-"""Published names, by registered name in lower case without signs; others appear under their own names."""
-RANDOMISED = {"concept": "random concept vector", "vector": "random concept vector", "model": "random model"}
+"""Published names by registered name; others appear under their own names."""
+RANDOMISED = {"vectors": "random concept vectors", "model": "random model"}
 
 
 def attributions(inputs: ReportInputs, result: AttributionResult) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def attributions(inputs: ReportInputs, result: AttributionResult) -> dict[str, A
         ``hybrid``, ``sanity`` (None where their table is empty) and ``gallery`` (None without data set or examples).
     """
     rows = _rows(result.aggregates)
-    compared = [row | {"verdict": _verdict(row)} for row in result.comparisons.to_pylist()]
+    compared = [row | {"verdict": _verdict(row)} for row in result.comparisons.to_pylist() if direction(row["measure"])]
     names = list(dict.fromkeys(row["explainer"] for row in rows))
     found = list(dict.fromkeys(result.aggregates["measure"].to_pylist()))
     measures = [name for name in FIRST if name in found] + [name for name in found if name not in FIRST]
@@ -100,7 +102,7 @@ def is_reference(explainer: str) -> bool:
 
 def explainer_label(name: str) -> str:
     """Name of an explainer in prose."""
-    return EXPLAINERS.get("".join(sign for sign in name.lower() if sign.isalnum()), name.replace("_", " "))
+    return EXPLAINERS.get(name, name.replace("_", " ").replace("-", " "))
 
 
 def measure_label(name: str) -> str:
@@ -182,9 +184,11 @@ def _note(result: AttributionResult) -> str:
         "one asks which tokens speak for the concept’s vector, the other which tokens speak for the mean state of the "
         "sample’s own SuperActivators. Thresholds were chosen on cal."
     )
-    fallbacks = result.summary.get("fallbacks")
+    fallbacks = result.summary.get("fallback_cases")
     if isinstance(fallbacks, int):
-        text += f" Samples without a SuperActivator, whose highest token stood in for it: {fallbacks}."
+        text += (
+            f" In {fallbacks or 'none'} of the cases the highest token had to stand in for a missing SuperActivator."
+        )
     return text
 
 
@@ -198,19 +202,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
         )
         row["values"][line["measure"]] = {part: line[part] for part in ("value", "low", "high")}
         row["cases"] = max(row["cases"], line["cases"])
-    return _once(list(rows.values()))
-
-
-def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Show a reference, which no objective changes, in one row."""
-    kept: list[dict[str, Any]] = []
-    for row in rows:
-        twin = next((one for one in kept if one["explainer"] == row["explainer"]), None)
-        if is_reference(row["explainer"]) and twin is not None and twin["values"] == row["values"]:
-            twin["objective"] = "either"
-        else:
-            kept.append(row)
-    return kept
+    return list(rows.values())
 
 
 def _curves(table: pa.Table) -> list[dict[str, Any]] | None:

@@ -35,7 +35,7 @@ export function attributionSection(found, store) {
 }
 
 const label = (names, explainer) => names.explainer.get(explainer)?.label ?? explainer;
-const objectiveLabel = (names, objective) => names.objective.get(objective) ?? objective;
+const objectiveLabel = (names, objective) => names.objective.get(objective) ?? "–";
 
 function measuresPanel(found, names) {
   const host = el("div");
@@ -46,7 +46,7 @@ function measuresPanel(found, names) {
   const rule = lower.length ? `Higher is better, but for ${lower.join(" and ")} lower is.` : "Higher is better.";
   return panel(
     "How good the maps are",
-    `Means over the cases of test, with 95 % intervals by sample. ${rule} “(all tokens)” marks every token: what a map must beat.`,
+    `On test, averaged over concepts by their cases, with 95 % intervals by sample. ${rule} Shaded rows need no explainer: every token marked, or a map of random numbers; a map must beat both.`,
     more && el("p", { class: "keys" }, check("All measures", false, draw)),
     host,
   );

@@ -34,7 +34,7 @@ export function curvesPanel(found, names) {
 
 function curveChart(width, curves, domain, label, names) {
   const height = 132;
-  const box = { x0: 30, x1: width - 8, y0: 8, y1: height - 24 };
+  const box = { x0: 30, x1: width - 18, y0: 8, y1: height - 24 };
   const x = linear([0, 1], [box.x0, box.x1]);
   const y = linear(domain, [box.y1, box.y0]);
   const line = (curve, part) =>

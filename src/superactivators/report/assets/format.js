@@ -53,6 +53,12 @@ export function activation(value) {
   return decimal(value, Math.abs(value) >= 10 ? 1 : Math.abs(value) >= 1 ? 2 : 3);
 }
 
+/** A value of a map, which may be of any size: `.123`, `4.1e−6`. */
+export function mapValue(value) {
+  const small = known(value) && value !== 0 && Math.abs(value) < 0.001;
+  return small ? value.toExponential(1).replaceAll("-", "−") : activation(value);
+}
+
 export function seconds(value) {
   if (!known(value)) return MISSING;
   if (value < 1) return `${decimal(value, 2)} s`;

@@ -1,7 +1,7 @@
 // Maps of one sample side by side: the input with its label, then both objectives for every explainer.
 
 import { el } from "superactivators/dom.js";
-import { activation, plural } from "superactivators/format.js";
+import { mapValue, plural } from "superactivators/format.js";
 import { mapImage } from "superactivators/mapimage.js";
 import { mapText } from "superactivators/maptext.js";
 import { panel } from "superactivators/section.js";
@@ -109,8 +109,8 @@ function oneMap(example, explainer, label, objective, place) {
   const { show } = part;
   part.show = (token) => {
     show(token);
-    value.textContent = token < 0 ? `largest ${activation(map.scale)}` : map.above.has(token) ? `${activation(map.values[token])} ▣` : activation(map.values[token]);
-    value.title = `threshold ${activation(map.threshold)}`;
+    value.textContent = token < 0 ? `largest ${mapValue(map.scale)}` : map.above.has(token) ? `${mapValue(map.values[token])} ▣` : mapValue(map.values[token]);
+    value.title = `threshold ${mapValue(map.threshold)}`;
   };
   return el("figure", { class: "map" }, el("figcaption", {}, el("span", { class: objective.name === "superactivators" ? "own" : null }, objective.label), value), part.node);
 }

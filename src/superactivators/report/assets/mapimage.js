@@ -1,7 +1,7 @@
 // A picture with one signed map over its patches.
 
 import { el } from "superactivators/dom.js";
-import { activation } from "superactivators/format.js";
+import { mapValue } from "superactivators/format.js";
 import { cellOutline, corner, dimCropped, load, patchGeometry, stroke } from "superactivators/heatimage.js";
 
 // Pictures have colours of their own, so the marks do not follow the page's theme.
@@ -39,7 +39,7 @@ export function mapImage(picture, { inside, fires, map, label, point }) {
     const [x, y] = corner(geometry, geometry.cells[token]);
     spot.style.left = `${(100 * x) / size.width}%`;
     spot.style.top = `${(100 * y) / size.height}%`;
-    if (map) canvas.title = `${activation(map.values[token])}, threshold ${activation(map.threshold)}`;
+    if (map) canvas.title = `${mapValue(map.values[token])}, threshold ${mapValue(map.threshold)}`;
   };
   const name = (token) => {
     const cell = geometry.cells[token];

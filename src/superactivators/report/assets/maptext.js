@@ -1,7 +1,7 @@
 // A text with one signed map over its tokens.
 
 import { el } from "superactivators/dom.js";
-import { activation } from "superactivators/format.js";
+import { mapValue } from "superactivators/format.js";
 import { grouped } from "superactivators/heattext.js";
 
 /**
@@ -75,7 +75,7 @@ function token(group, points, fires, map) {
   const classes = ["token", amount < 0 && "against", group.tokens.some((one) => map.above.has(one)) && "above"];
   return el(
     "span",
-    { class: classes.filter(Boolean).join(" "), style: { "--amount": Math.abs(amount).toFixed(3) }, title: `${activation(map.values[best])}, threshold ${activation(map.threshold)}` },
+    { class: classes.filter(Boolean).join(" "), style: { "--amount": Math.abs(amount).toFixed(3) }, title: `${mapValue(map.values[best])}, threshold ${mapValue(map.threshold)}` },
     shown,
   );
 }
