@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from superactivators.attribution.explainer import explainers
 from superactivators.attribution.scene import Scene
-from superactivators.errors import ModelError
+from superactivators.errors import ModelError, StudyError
 from superactivators.models.backbone import Backbone
 from superactivators.models.layers import site_name, site_place
 from superactivators.models.quiet import quiet_transformers
@@ -43,11 +43,17 @@ class Rollout:
 
     Raises
     ------
+    StudyError
+        If the weight is outside its range.
     ModelError
         When maps are made, if the model does not give its attention.
     """
 
     residual: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.residual < 1:
+            raise StudyError(f"rollout with residual {self.residual}; give a weight in [0, 1)")
 
     def maps(self, scene: Scene) -> Float[np.ndarray, "tokens columns"]:
         """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""
