@@ -47,7 +47,7 @@ SITES = {COSINE: "block[1]", LOGIT: "block[2]"}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MARKED_WORDS = ("amber", "basil", "coral", "delta", "ember")
 OTHER_WORDS = tuple(f"word{number:02d}" for number in range(36))
-PATCH, GRID = 6, 5
+PATCH, GRID = 6, 4
 N_TEXTURES = 24
 
 
@@ -110,7 +110,7 @@ def planted_text(folder: Path, n_samples: int) -> Planted:
 
 
 def planted_images(folder: Path, n_samples: int) -> Planted:
-    """Write a ViT in which striped patches carry the concept, load it, and make images of 5 x 5 textured patches."""
+    """Write a ViT in which striped patches carry the concept, load it, and make images of 4 x 4 textured patches."""
     folder.mkdir(parents=True, exist_ok=True)
     size = PATCH * GRID
     config = transformers.ViTConfig(
@@ -234,7 +234,7 @@ def _images(n_samples: int, stripes: np.ndarray, textures: np.ndarray) -> tuple[
     truth = []
     for number in range(n_samples):
         marked = np.zeros(GRID**2, dtype=bool)
-        marked[generator.choice(GRID**2, int(generator.integers(3, 6)), replace=False)] = True
+        marked[generator.choice(GRID**2, int(generator.integers(2, 5)), replace=False)] = True
         others = textures[generator.integers(0, len(textures), GRID**2)]
         patches = np.where(marked[:, None, None, None], stripes, others) + generator.normal(0, 3, others.shape)
         rows = patches.reshape(GRID, GRID, 3, PATCH, PATCH).transpose(0, 3, 1, 4, 2)

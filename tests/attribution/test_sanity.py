@@ -14,6 +14,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
 
 from attribution.conftest import CONCEPTS, random_detector
+from superactivators.attribution.activation import Activation
+from superactivators.attribution.explainer import Explainer
+from superactivators.attribution.rollout import Rollout
 from superactivators.attribution.sanity import (
     MapCorrelations,
     rank_correlation,
@@ -201,23 +204,6 @@ def test_table_without_cases() -> None:
     ]
 
 
-def attention_received(scene: Scene) -> np.ndarray:
-    """Attention that tokens receive in the first block, for all columns alike: knows nothing of concepts."""
-    attention = scene.backbone.blocks[0].attention.self
-    taken: list[torch.Tensor] = []
-    handle = attention.register_forward_hook(
-        lambda module, args, output: taken.append(
-            (module.query(args[0]) @ module.key(args[0]).transpose(1, 2)).detach()
-        )
-    )
-    try:
-        scene.record(scene.leaf()[None])
-    finally:
-        handle.remove()
-    received = taken[0].softmax(dim=-1).mean(dim=1)[0, 1:-1].numpy()
-    return np.repeat(received[:, None], scene.n_columns, axis=1)
-
-
 def test_maps_that_know_nothing_of_the_concept_are_caught(
     backbones: Callable[[str], Backbone], text_scene: Make
 ) -> None:
@@ -225,7 +211,7 @@ def test_maps_that_know_nothing_of_the_concept_are_caught(
     texts = ["The quick brown fox jumps.", "A model of language reads tokens.", "Concepts are directions."]
     random_detectors = with_random_vectors(detector, seed=1)
     drawn = with_random_model(backbones("bert"), seed=1)
-    kinds = {"activation": lambda scene: scene.agreement(), "attention": attention_received}
+    kinds: dict[str, Explainer] = {"activation": Activation(), "rollout": Rollout()}
     found: dict[tuple[str, str, str], list[float]] = {}
     for number, text in enumerate(texts):
         scene = text_scene(text=text, name=str(number), detector=detector)
@@ -233,16 +219,16 @@ def test_maps_that_know_nothing_of_the_concept_are_caught(
             "vectors": text_scene(text=text, name=str(number), detector=random_detectors),
             "model": Scene.of(drawn, detector, scene.sample),
         }
-        for explainer, maps in kinds.items():
+        for name, explainer in kinds.items():
             for randomised, other in others.items():
-                correlation = rank_correlation(maps(scene), maps(other))
+                correlation = rank_correlation(explainer.maps(scene), explainer.maps(other))
                 for column, value in enumerate(correlation):
                     objective = scene.objectives.objectives[column]
-                    found.setdefault((explainer, objective, randomised), []).append(float(value))
+                    found.setdefault((name, objective, randomised), []).append(float(value))
     samples = np.repeat(np.arange(len(texts)), len(CONCEPTS))
     table = sanity_table([MapCorrelations(*key, samples, np.array(values)) for key, values in found.items()])
-    assert unchanged(table) == [("attention", "concept", "vectors"), ("attention", "superactivators", "vectors")]
+    assert unchanged(table) == [("rollout", "concept", "vectors")]
     by_row = {tuple(row[name] for name in ("explainer", "objective", "randomised")): row for row in table.to_pylist()}
-    assert by_row["attention", "concept", "vectors"]["correlation"] == 1.0
+    assert by_row["rollout", "concept", "vectors"]["correlation"] == 1.0
     assert by_row["activation", "concept", "vectors"]["correlation"] < 0.6
     assert by_row["activation", "concept", "model"]["correlation"] < 0.9

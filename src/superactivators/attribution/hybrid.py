@@ -23,6 +23,9 @@ from superactivators.errors import StudyError
 ALPHAS = tuple(step / 10 for step in range(11))
 """Shares of the concept vector."""
 
+ROUNDING = 1e-6
+"""A mixture that is not longer is what rounding leaves of two opposite unit vectors: it has no direction."""
+
 
 class HybridScore(NamedTuple):
     """How well the maps of one alpha find the concept: token F1 on test with its interval, threshold chosen on cal."""
@@ -76,7 +79,9 @@ def _maps(
         raise StudyError("mixtures need both objectives, but the scene has one; make it with both")
     normalise = torch.nn.functional.normalize
     share = shares[:, None, None]
-    mixed = normalise(share * normalise(bank.vectors, dim=1) + (1 - share) * readout.local, dim=2)
+    mixed = share * normalise(bank.vectors, dim=1) + (1 - share) * readout.local
+    length = torch.linalg.vector_norm(mixed, dim=2, keepdim=True)
+    mixed = torch.where(length > ROUNDING, mixed / length.clamp_min(ROUNDING), 0.0)
     scaled = bank.scaling.apply(states)
     along = scaled @ mixed.flatten(0, 1).T
     if bank.activation == "cosine":
