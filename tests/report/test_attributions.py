@@ -288,7 +288,7 @@ const wait = () => new Promise((resolve) => setTimeout(resolve, 60));
 const find = (selector) => document.querySelector(`#attribution ${selector}`);
 const all = (selector) => [...document.querySelectorAll(`#attribution ${selector}`)];
 const told = {};
-await wait();
+for (let turn = 0; turn < 40 && all(".small-chart svg").length < 13; turn += 1) await wait();
 told.sentences = all("header .see").map((one) => one.textContent);
 told.nav = document.querySelectorAll("nav a[href='#attribution']").length;
 told.maps = all(".map").length;

@@ -70,7 +70,7 @@ function hybridChart(width, { rows, best }) {
   const y = linear(domain, [box.y1, box.y0]);
   const marks = ticks(domain, 4);
   const banded = rows.filter((row) => Number.isFinite(row.low) && Number.isFinite(row.high));
-  const edge = [...banded.map((row) => [x(row.alpha), y(row.high)]), ...banded.toReversed().map((row) => [x(row.alpha), y(row.low)])];
+  const edge = [...banded.map((row) => [x(row.alpha), y(row.high)]), ...[...banded].reverse().map((row) => [x(row.alpha), y(row.low)])];
   return figure(
     width,
     height,

@@ -120,6 +120,6 @@ function unpacked({ steps, scale: largest, above, threshold }) {
   const bytes = new Int8Array(Uint8Array.from(atob(steps), (sign) => sign.charCodeAt(0)).buffer);
   const bits = Uint8Array.from(atob(above), (sign) => sign.charCodeAt(0));
   const values = Array.from(bytes, (step) => (step === -128 ? NaN : (step * largest) / 127));
-  const members = new Set(values.keys().filter((token) => (bits[token >> 3] >> (7 - (token & 7))) & 1));
+  const members = new Set([...values.keys()].filter((token) => (bits[token >> 3] >> (7 - (token & 7))) & 1));
   return { values, scale: largest, threshold, above: members, amount: (token) => (largest > 0 ? values[token] / largest || 0 : 0) };
 }
