@@ -42,11 +42,10 @@ function measuresPanel(found, names) {
   const more = found.measures.some((measure) => !measure.first);
   const draw = (all) => host.replaceChildren(measuresTable(found, names, all));
   draw(false);
-  const lower = found.measures.filter((measure) => measure.better < 0).map((measure) => measure.label);
-  const rule = lower.length ? `Higher is better, but for ${lower.join(" and ")} lower is.` : "Higher is better.";
+  const rule = "Higher is better, but for deletion lower is; sparseness has no better side.";
   return panel(
     "How good the maps are",
-    `On test, averaged over concepts by their cases, with 95 % intervals by sample. ${rule} Shaded rows need no explainer: every token marked, or a map of random numbers; a map must beat both.`,
+    `On test, averaged over concepts by their cases, with 95 % intervals by sample. ${rule} Shaded rows need no explainer: every token marked, or a map of random numbers. A map should have a higher token F1 than both.`,
     more && el("p", { class: "keys" }, check("All measures", false, draw)),
     host,
   );
