@@ -14,7 +14,7 @@ import superactivators as sa
 
 ROOT = Path(sa.__file__).parent
 GROUND = ("errors", "registry", "ragged", "ranking", "artefacts")
-ROOMS = ("data", "models", "states", "concepts", "scores", "baselines", "detection", "report", "study", "cli")
+ROOMS = ("data", "models", "states", "concepts", "scores", "baselines", "detection", "attribution", "report", "study", "cli")
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.rglob("*.py")
@@ -87,6 +87,7 @@ def test_exported_names_are_exactly_those_promised() -> None:
         "SuperActivatorsError",
         "TextSample",
         "Threshold",
+        "attribute",
         "compare_studies",
         "detect",
         "diagnose",

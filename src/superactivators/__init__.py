@@ -11,6 +11,7 @@ The public names are loaded when they are first used, so that importing the pack
     detector = sa.SuperActivatorDetector(banks).calibrate(states)
     detector.evaluate(states, split="test")
     list(sa.detect(detector, ["a new text"], backbone))
+    list(sa.attribute(detector, ["a new text"], backbone, methods="rise"))
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from superactivators.attribution.attribute import attribute as attribute
     from superactivators.concepts.bank import ConceptBank as ConceptBank
     from superactivators.concepts.kinds import KindOptions as KindOptions
     from superactivators.concepts.learning import learn_concepts as learn_concepts
@@ -66,6 +68,7 @@ _HOMES = {
     "SuperActivatorsError": "errors",
     "TextSample": "data.dataset",
     "Threshold": "detection.thresholds",
+    "attribute": "attribution.attribute",
     "compare_studies": "study.compare",
     "detect": "detection.inference",
     "diagnose": "models.doctor",

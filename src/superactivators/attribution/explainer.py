@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from superactivators.attribution.scene import Scene
 from superactivators.registry import Registry
 
 
+@runtime_checkable
 class Explainer(Protocol):
     """Makes maps of one sample: how much each token contributes to each column's objective.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from superactivators.attribution.explainer import explainers
 from superactivators.attribution.input_gradient import column_gradients, dense, frozen
 from superactivators.attribution.scene import Scene
+from superactivators.errors import ModelError
 
 
 @explainers.register("full-grad")
@@ -39,6 +40,11 @@ class FullGrad:
     ----------
     biases : bool
         False leaves only the absolute gradient times input.
+
+    Raises
+    ------
+    ModelError
+        When maps are made, if a module with biases does not give one row for each token.
     """
 
     biases: bool = True
@@ -55,7 +61,7 @@ class FullGrad:
                 found = scene.per_token((dense(gradient, leaves).float() * leaf.float()).abs())[0]
                 for (module, _), other in zip(used, others, strict=True):
                     if other is not None:  # behind the column's site
-                        found = found + _per_token(scene, _times_bias(module, other).abs())
+                        found = found + _per_token(scene, _times_bias(module, other).abs(), type(module).__name__)
                 result.append(found)
         return torch.stack(result, dim=1).numpy()
 
@@ -89,8 +95,14 @@ def _times_bias(module: nn.Module, gradient: Tensor) -> Tensor:
     return gradient.float() * bias.detach().float()
 
 
-def _per_token(scene: Scene, terms: Float[Tensor, "pieces places channels"]) -> Float[Tensor, " tokens"]:
-    """Sum terms over channels, and over the places that show a token."""
+def _per_token(scene: Scene, terms: Tensor, name: str) -> Float[Tensor, " tokens"]:
+    """Sum terms of shape (pieces, places, channels) over channels, and over the places that show a token."""
+    shows = scene.substitute.shows
+    if terms.ndim != 3 or len(terms) != len(shows) or (scene.grid is None and terms.shape[1] != shows.shape[1]):
+        raise ModelError(
+            f"{type(scene.backbone.model).__name__}: a {name} gives {tuple(terms.shape)}, which is not one row for "
+            "each token, so its biases have no place; use FullGrad(biases=False), or leave 'full-grad' out for this model"
+        )
     if scene.grid is None:
         return scene.per_token(terms[None])[0]
     if terms.shape[1] == scene.grid[0] * scene.grid[1]:  # patches, before special tokens are put in front

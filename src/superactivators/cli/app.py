@@ -251,6 +251,52 @@ def detect(
 
 
 @app.command()
+def attribute(
+    detector: Annotated[Path, typer.Argument(help="Study folder or detector folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Texts or image files; '-' reads lines from standard input.")],
+    concept: Annotated[list[str] | None, typer.Option(help="Which concept; may be repeated. Default: all.")] = None,
+    method: Annotated[str, typer.Option(help="Explainers with commas, or all.")] = "rise",
+    objective: Annotated[str, typer.Option(help="superactivators, concept or both.")] = "both",
+    budget: Annotated[int | None, typer.Option(min=2, help="Hidden variants for explainers that sample them.")] = None,
+    hiding: Annotated[
+        str | None, typer.Option(help="How hidden tokens look: mask, pad, remove; images: mean, blur, noise.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    kind: Annotated[str | None, typer.Option(help="For a study folder: which kind; default: the best on cal.")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the model is now, if not where it was.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the maps as an HTML file to look at.")] = None,
+    json_: Json = False,
+) -> None:
+    """Show which tokens or patches speak for a concept, by explainer and objective."""
+    from superactivators.attribution.attribute import attribute as attribute_inputs
+    from superactivators.attribution.display import write_page
+    from superactivators.attribution.objectives import OBJECTIVES
+    from superactivators.detection.inference import load_backbone
+    from superactivators.study.fit import open_detector
+
+    opened = open_detector(detector, kind)
+    items = [line.rstrip("\n") for line in sys.stdin if line.strip()] if inputs == ["-"] else inputs
+    found = list(
+        attribute_inputs(
+            opened,
+            items,
+            load_backbone(opened, model),
+            concepts=concept,
+            methods="all" if method == "all" else [name.strip() for name in method.split(",")],
+            objectives=OBJECTIVES if objective == "both" else [objective],
+            budget=budget,
+            hiding=hiding,
+            seed=seed,
+        )
+    )
+    if html is not None:
+        write_page(html, [item._repr_html_() for item in found])
+    maps = [item.as_dict() for item in found]
+    content = {"detector": str(detector), "attributions": maps}
+    console.emit(content, json_, lambda: console.attributions(maps, html))
+
+
+@app.command()
 def report(
     study: Annotated[Path, typer.Argument(help="Study folder.")],
     json_: Json = False,

@@ -59,6 +59,28 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     out.print(shown)
 
 
+def attributions(items: Sequence[Mapping[str, Any]], page: object) -> None:
+    """Show the highest tokens of every map to a person, SuperActivators marked."""
+    for item in items:
+        out.print(item["input"][:100], style="bold", highlight=False, markup=False, emoji=False)
+        names = [
+            repr(place["text"]) if "text" in place else f"({place['row']}, {place['column']})"
+            for place in item["tokens"]
+        ]
+        for found in item["maps"]:
+            values = found["values"]
+            fired = item["superactivators"][found["concept"]]["tokens"]
+            highest = sorted(range(len(values)), key=lambda token: -values[token])[:6]
+            shown = ", ".join(f"{'●' if token in fired else ''}{names[token]} {values[token]:.3g}" for token in highest)
+            line(f"  {found['concept']} · {found['method']} · {found['objective']}: {shown}")
+        alone = [name for name, own in item["superactivators"].items() if own["fallback"]]
+        if alone:
+            line(f"  no SuperActivator, so the highest token stands in: {', '.join(alone)}")
+    line("● a SuperActivator of the concept; tokens from the highest attribution down")
+    if page is not None:
+        line(f"Maps: {page}")
+
+
 def estimate(values: Mapping[str, float | None]) -> str:
     """Write a value with its interval."""
     if values["low"] is None or values["high"] is None:

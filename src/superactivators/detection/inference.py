@@ -149,11 +149,12 @@ def detect(detector: Detector, inputs: Sequence[Input], backbone: Backbone | Non
     detector.check_backbone(model.fingerprint, model.name)
     for start in range(0, len(inputs), BATCH):
         part = inputs[start : start + BATCH]
-        samples = [_sample(item, start + number, model.modality) for number, item in enumerate(part)]
+        samples = [sample_of(item, start + number, model.modality) for number, item in enumerate(part)]
         yield from _detect_batch(detector, samples, part, model)
 
 
-def _sample(item: Input, number: int, modality: str) -> Sample:
+def sample_of(item: Input, number: int, modality: str) -> Sample:
+    """Make a sample of an input, named by its number; raises ``DataError`` if it is not of the modality."""
     if modality == "text":
         if not isinstance(item, str) or not item.strip():
             raise DataError(f"input {number} must be a text that is not blank; got {item!r:.60}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from superactivators.artefacts import Format, fingerprint, is_current, package_versions, writing
+from superactivators.attribution.results import AttributionResult
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.detector import FORMAT as DETECTOR
 from superactivators.detection.detector import Detector
@@ -133,11 +134,14 @@ def save_report(
     stages: Stages,
     result: DetectionResult,
     about: Mapping[str, Any],
+    attribution: AttributionResult | None = None,
     *,
     again: bool = False,
 ) -> None:
     """Write the report, unless it is there and nothing has changed."""
-    made_from = fingerprint([REPORT.version, states.fingerprint, result.summary, {**about, "seconds": {}}])
+    made_from = fingerprint(
+        [REPORT.version, states.fingerprint, result.summary, _told(attribution), {**about, "seconds": {}}]
+    )
     if not again and is_current(folder / "report", REPORT, made_from):
         return
     inputs = ReportInputs(
@@ -148,9 +152,14 @@ def save_report(
         result=result,
         scores=stages.scores,
         about=dict(about),
+        attribution=attribution,
     )
     with writing(folder / "report", REPORT, made_from, {"title": inputs.title}) as writer:
         writer.bytes("index.html", render_report(inputs).encode())
+
+
+def _told(attribution: AttributionResult | None) -> Any:
+    return None if attribution is None else [attribution.summary, str(attribution.aggregates.to_pydict())]
 
 
 def check_study(

@@ -20,6 +20,7 @@ from superactivators.models.backbone import Backbone
 from superactivators.scores.pooling import MIN_TOKENS
 from superactivators.states.extraction import ExtractionPlan, extract, open_states, plan_extraction
 from superactivators.states.states import States
+from superactivators.study.attribution import attribute_study, attribution_summary, plan_attribution, read_attribution
 from superactivators.study.checks import check_codes
 from superactivators.study.clock import Clock, peak_memory
 from superactivators.study.coverage import cover
@@ -236,13 +237,16 @@ def run_study(
         about["prompt"] = stages.prompt_counts
     with clock.stage("detectors", "detectors"):
         save_detectors(folder, stages, result, settings, backbone, about)
+    attribution = attribute_study(folder, settings, backbone, dataset, chosen, result, clock, progress=progress)
     with clock.stage("checks", "checks"):
         silence = settings.run.silence
         about["checks"] = check_study(stages, dataset, chosen, result, about, silence, stages.prompt_counts)
     old = _read_summary(folder)
     seconds = {**old.get("seconds", {}), **clock.seconds}
     with clock.stage("report", "report"):
-        save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds})
+        save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds}, attribution)
+    if attribution is not None:
+        about["attribution"] = attribution_summary(attribution)
     found = json.loads(json.dumps({**about, **result.summary}))
     if all(old.get(name) == value for name, value in found.items()):
         return StudyResult(folder, result, old)
@@ -288,7 +292,7 @@ def render_again(folder: str | Path) -> Path:
     states = supervised(states, settings)
     plan, result = plan_of(settings, dataset.modality), load_detection(path / "detection")
     stages = Stages(states, plan, path, Clock(), dataset)
-    save_report(path, dataset, states, stages, result, about, again=True)
+    save_report(path, dataset, states, stages, result, about, read_attribution(path, settings), again=True)
     return path / "report" / "index.html"
 
 
@@ -307,6 +311,8 @@ def _check_early(settings: StudySettings) -> None:
         prompt = None if settings.prompt is None else settings.prompt.options()
         StudyPlan(methods=tuple(settings.detection.methods), prompt=prompt)
     StudyPlan(deltas=tuple(settings.detection.deltas))
+    if settings.attribution is not None:
+        plan_attribution(settings)
     check_codes(settings.run.silence)
 
 

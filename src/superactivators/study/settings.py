@@ -129,6 +129,21 @@ class PromptSettings(_Section):
         return PromptOptions(**{**self.model_dump(), "splits": tuple(self.splits)})
 
 
+class AttributionSettings(_Section):
+    """``[attribution]``: where in drawn samples the concepts are, by which explainers; left out unless it is there."""
+
+    kind: str | None = None
+    explainers: list[str] | Literal["all"] = "all"
+    samples: int = Field(default=100, ge=0)
+    cal_samples: int = Field(default=60, ge=0)
+    budget: int = Field(default=256, ge=2)
+    steps: int = Field(default=10, ge=1)
+    hiding: str | None = None
+    sanity_samples: int = Field(default=10, ge=0)
+    examples: int = Field(default=16, ge=0)
+    options: dict[str, dict[str, Any]] = {}
+
+
 class RunSettings(_Section):
     """``[run]``: the seed of everything random, the protocol, and checks that are not to be shown."""
 
@@ -142,7 +157,7 @@ class StudySettings(_Section):
 
     Attributes
     ----------
-    data, model, states, concepts, detection, prompt, run
+    data, model, states, concepts, detection, prompt, attribution, run
         One section each. Only ``data`` (``path`` or ``name``) and ``model.name`` are required.
     """
 
@@ -152,6 +167,7 @@ class StudySettings(_Section):
     concepts: ConceptsSettings = ConceptsSettings()
     detection: DetectionSettings = DetectionSettings()
     prompt: PromptSettings | None = None
+    attribution: AttributionSettings | None = None
     run: RunSettings = RunSettings()
 
     @staticmethod
