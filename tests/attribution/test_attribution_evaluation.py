@@ -302,6 +302,21 @@ def test_samples_are_drawn_whole_and_intervals_need_five() -> None:
     assert all(math.isnan(row["low"]) and not math.isnan(row["value"]) for row in table)
 
 
+@pytest.mark.parametrize(("empty", "has_interval"), [(2, True), (3, False)])
+def test_few_resamples_without_a_case_are_left_out_and_many_mean_no_interval(empty: int, has_interval: bool) -> None:
+    cal, test = world(5)
+    outcome = evaluate_maps(cal, draw_maps(5, cal, 6), test, draw_maps(6, test, 6), 3)
+    draws = draw(test, 40)
+    draws[:empty] = 0
+    rows = tabulate({("x", "concept"): outcome}, NAMES, draws).aggregates.to_pylist()
+    full = tabulate({("x", "concept"): outcome}, NAMES, draws[empty:]).aggregates.to_pylist()
+    for row, other in zip(rows, full, strict=True):
+        expected = [other[name] if has_interval else NAN for name in ("low", "high", "macro_low", "macro_high")]
+        assert [row[name] for name in ("low", "high", "macro_low", "macro_high")] == pytest.approx(
+            expected, nan_ok=True
+        )
+
+
 def test_concepts_without_cal_or_test_cases_are_left_out() -> None:
     cal, test = world(9)
     cal = cal.subset(np.flatnonzero(cal.concepts != 0))
