@@ -101,7 +101,7 @@ def _per_token(scene: Scene, terms: Tensor, name: str) -> Float[Tensor, " tokens
     if terms.ndim != 3 or len(terms) != len(shows) or (scene.grid is None and terms.shape[1] != shows.shape[1]):
         raise ModelError(
             f"{type(scene.backbone.model).__name__}: a {name} gives {tuple(terms.shape)}, which is not one row for "
-            "each token, so its biases have no place; use FullGrad(biases=False), or leave 'full-grad' out for this model"
+            "each token, so its biases have no place; use FullGrad(biases=False), or leave 'full-grad' out"
         )
     if scene.grid is None:
         return scene.per_token(terms[None])[0]
