@@ -25,9 +25,10 @@ class Mfaba:
     """Sum of gradients times steps along an attack that lowers the objective (Zhu et al., 2024).
 
     From the full input, each step goes against the gradient. A token's attribution is what the objective lost by
-    the changes of that token, to first order in each step: higher speaks for the concept. With ``second_order`` the
-    gradients at both ends of a step are averaged, and the map sums to the objective's fall up to the error of the
-    trapezoid rule.
+    the changes of that token. With ``second_order`` the gradients at both ends of a step are averaged, and the map sums
+    to the objective's fall up to the error of the trapezoid rule; without, it is of first order, as the authors' code has
+    it by default. Every step lowers the objective wherever it can, so that hardly an entry is negative: a high one says
+    that the objective can be lowered there, not that the token as it is raises it.
 
     Deviations from the publication: the objective of a concept has no class boundary to stop at, so that all steps are
     taken; pixels are not clipped to a range; only entries of tokens are changed, special tokens stay; a step has
@@ -53,7 +54,7 @@ class Mfaba:
     """
 
     steps: int = 10
-    size: float = 0.05
+    size: float = 0.01
     sign: bool = False
     second_order: bool = True
 
