@@ -26,9 +26,9 @@ class Mfaba:
 
     From the full input, each step goes against the gradient. A token's attribution is what the objective lost by
     the changes of that token. With ``second_order`` the gradients at both ends of a step are averaged, and the map sums
-    to the objective's fall up to the error of the trapezoid rule; without, it is of first order, as the authors' code has
-    it by default. Every step lowers the objective wherever it can, so that hardly an entry is negative: a high one says
-    that the objective can be lowered there, not that the token as it is raises it.
+    to the objective's fall up to the error of the trapezoid rule; without, it is of first order. Every step lowers the
+    objective wherever it can, so that hardly an entry is negative: a high one says that the objective can be lowered
+    there, not that the token as it is raises it.
 
     Deviations from the publication: the objective of a concept has no class boundary to stop at, so that all steps are
     taken; pixels are not clipped to a range; only entries of tokens are changed, special tokens stay; a step has
