@@ -14,7 +14,10 @@ import superactivators as sa
 
 ROOT = Path(sa.__file__).parent
 GROUND = ("errors", "registry", "ragged", "ranking", "artefacts")
-ROOMS = ("data", "models", "states", "concepts", "scores", "baselines", "detection", "attribution", "report", "study", "cli")
+ROOMS = (
+    *("data", "models", "states", "concepts", "scores", "baselines"),
+    *("detection", "attribution", "report", "study", "cli"),
+)
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.rglob("*.py")

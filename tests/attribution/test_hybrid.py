@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attribution.conftest import CONCEPTS, random_detector
-from superactivators.attribution.hybrid import ALPHAS, HybridScore, hybrid_maps, hybrid_table
+from superactivators.attribution.hybrid import ALPHAS, hybrid_maps
 from superactivators.attribution.scene import Scene
 from superactivators.errors import StudyError
 
@@ -90,24 +90,3 @@ def test_bad_input(text_scene: Make) -> None:
     scene.objectives = replace(scene.objectives, readouts=readouts)
     with pytest.raises(StudyError, match="latents"):
         hybrid_maps(scene)
-
-
-def test_table_asks_for_every_alpha() -> None:
-    maps = [np.arange(2 * n * 3, dtype=np.float32).reshape(2, n, 3) for n in (4, 5)]
-    seen: list[list[np.ndarray]] = []
-
-    def evaluate(parts: list[np.ndarray]) -> HybridScore:
-        seen.append(parts)
-        return HybridScore(float(len(seen)) / 4, 0.1, 0.9, 0.05)
-
-    table = hybrid_table(maps, evaluate, (0.0, 1.0))
-    assert table.to_pydict() == {
-        "alpha": [0.0, 1.0],
-        "token_f1": [0.25, 0.5],
-        "low": [0.1, 0.1],
-        "high": [0.9, 0.9],
-        "delta": [0.05, 0.05],
-    }
-    for number, parts in enumerate(seen):
-        for part, whole in zip(parts, maps, strict=True):
-            np.testing.assert_array_equal(part, whole[number])

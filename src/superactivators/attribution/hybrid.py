@@ -7,11 +7,9 @@ lies between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,15 +23,6 @@ ALPHAS = tuple(step / 10 for step in range(11))
 
 ROUNDING = 1e-6
 """A mixture that is not longer is what rounding leaves of two opposite unit vectors: it has no direction."""
-
-
-class HybridScore(NamedTuple):
-    """How well the maps of one alpha find the concept: token F1 on test with its interval, threshold chosen on cal."""
-
-    token_f1: float
-    low: float
-    high: float
-    delta: float
 
 
 def hybrid_maps(scene: Scene, alphas: Sequence[float] = ALPHAS) -> Float[np.ndarray, "alphas tokens concepts"]:
@@ -87,31 +76,3 @@ def _maps(
     if bank.activation == "cosine":
         along = along / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(TINY)
     return along.reshape(len(scaled), *mixed.shape[:2]).transpose(0, 1)
-
-
-def hybrid_table(
-    maps: Sequence[Float[np.ndarray, "alphas _ _"]],
-    evaluate: Callable[[list[Float[np.ndarray, "_ _"]]], HybridScore],
-    alphas: Sequence[float] = ALPHAS,
-) -> pa.Table:
-    """Evaluate the maps of every alpha.
-
-    Parameters
-    ----------
-    maps : sequence of float32 arrays of shape (alphas, tokens, concepts)
-        `hybrid_maps` of each sample, cal and test, with these alphas.
-    evaluate : function
-        Gets the maps of one alpha, (tokens, concepts) for each sample in the order of ``maps``; chooses thresholds on
-        its cal samples and gives the score on test.
-    alphas : sequence of float
-
-    Returns
-    -------
-    pyarrow Table
-        ``alpha, token_f1, low, high, delta``, a row for each alpha.
-    """
-    rows = [
-        {"alpha": float(alpha), **evaluate([part[number] for part in maps])._asdict()}
-        for number, alpha in enumerate(alphas)
-    ]
-    return pa.Table.from_pylist(rows, pa.schema([(name, pa.float64()) for name in ("alpha", *HybridScore._fields)]))

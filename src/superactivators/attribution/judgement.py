@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ from superactivators.attribution.cases import Cases
 from superactivators.attribution.evaluation import Outcome, draw, evaluate_maps, references
 from superactivators.attribution.explainer import Explainer
 from superactivators.attribution.faithfulness import Curves
-from superactivators.attribution.hybrid import ALPHAS, HybridScore
+from superactivators.attribution.hybrid import ALPHAS
 from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.records import Record
 from superactivators.attribution.results import AttributionResult, ExampleMaps
@@ -111,13 +112,14 @@ def judge(
     draws = draw(cases["test"], plan.resamples, plan.seed)
     tables = tabulate({**outcomes, **floor}, concepts, draws)
     fallback = np.concatenate([record.fallback for _, record in parts["test"]])
-    span = _curves(parts["test"])[0].defined[0, 0]
+    drawn = _curves(parts["test"])[0]
     summary: dict[str, Any] = {
         "explainers": {name: repr(explainer) for name, explainer in plan.explainers.items()},
         "samples": {split: len(part) for split, part in parts.items()},
         "cases": {split: len(part) for split, part in cases.items()},
         "fallback_cases": int(fallback.sum()),
-        "cases_without_normalised_curves": int((~span).sum()),
+        "cases_without_normalised_curves": int((~drawn.defined[0, 0]).sum()),
+        "cases_where_the_hidden_input_agrees_more": int((drawn.span[0, 0] < 0).sum()),
         "seconds": round(seconds, 1),
         "seconds_per_sample": _means(records, "seconds", names),
         "forwards_per_sample": _means(records, "forwards", names),
@@ -215,7 +217,7 @@ def _hybrid(
     rows = []
     for number, alpha in enumerate(ALPHAS):
         if any(not len(record.hybrid) for part in parts.values() for _, record in part):
-            break
+            break  # latents are no directions to mix with
         maps = {
             split: np.concatenate([record.hybrid[number].T.ravel() for _, record in part])
             for split, part in parts.items()
@@ -223,10 +225,13 @@ def _hybrid(
         outcome = evaluate_maps(cases["cal"], maps["cal"], cases["test"], maps["test"], len(concepts), plan.deltas)
         table = tabulate({("hybrid", "mixture"): outcome}, concepts, draws).aggregates
         (found,) = [row for row in table.to_pylist() if row["measure"] == "token_f1"]
-        delta = float(np.nanmedian(outcome.choice.delta[outcome.estimable]))
-        score = HybridScore(found["value"], found["low"], found["high"], delta)
-        rows.append({"alpha": float(alpha), **score._asdict()})
-    return pa.Table.from_pylist(rows, pa.schema([(name, pa.float64()) for name in ("alpha", *HybridScore._fields)]))
+        delta = float(np.nanmedian(outcome.choice.delta[outcome.estimable])) if outcome.estimable.any() else math.nan
+        row = {"alpha": float(alpha), "token_f1": found["value"], "low": found["low"], "high": found["high"]}
+        rows.append({**row, "delta": delta})
+    return pa.Table.from_pylist(rows, pa.schema([(name, pa.float64()) for name in _HYBRID]))
+
+
+_HYBRID = ("alpha", "token_f1", "low", "high", "delta")
 
 
 def _sanity(part: Sequence[tuple[int, Record]], names: Sequence[str], plan: Judging) -> pa.Table:

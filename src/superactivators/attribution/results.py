@@ -52,7 +52,8 @@ class AttributionResult:
     Attributes
     ----------
     aggregates : pyarrow Table
-        ``explainer, objective, measure, value, low, high, cases``: averages with intervals by sample.
+        ``explainer, objective, measure, value, low, high, macro, macro_low, macro_high, cases``: averages with
+        intervals by sample; the explainers ``"(all tokens)"`` and ``"(random)"`` are references.
     concepts : pyarrow Table
         ``explainer, objective, concept, cases, scale, delta, threshold`` and a column for each measure.
     comparisons : pyarrow Table

@@ -14,6 +14,7 @@ from superactivators.artefacts import fingerprint, is_current
 from superactivators.attribution.catalogue import build_explainers
 from superactivators.attribution.hiding import check_hiding
 from superactivators.attribution.results import AttributionResult
+from superactivators.attribution.sanity import unchanged
 from superactivators.attribution.store import FORMAT, load_attribution, save_attribution
 from superactivators.attribution.survey import SurveyPlan, survey
 from superactivators.data.dataset import ConceptDataset
@@ -124,6 +125,7 @@ def attribution_summary(result: AttributionResult) -> dict[str, Any]:
         "measures": measures,
         "superactivators_win": [row["explainer"] for row in compared if row["difference"] > 0],
         "concept_wins": [row["explainer"] for row in compared if row["difference"] < 0],
+        "unchanged_by_randomising": [list(row) for row in unchanged(result.sanity)],
         "clear_after_holm": [row["explainer"] for row in compared if row["p_holm"] < 0.05],
     }
 
