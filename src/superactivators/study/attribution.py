@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,20 @@ from typing import Any
 from tqdm import tqdm
 
 from superactivators.artefacts import fingerprint, is_current
+from superactivators.attribution.activation import MeanDifference
 from superactivators.attribution.catalogue import build_explainers
 from superactivators.attribution.hiding import check_hiding
 from superactivators.attribution.results import AttributionResult
 from superactivators.attribution.sanity import unchanged
 from superactivators.attribution.store import FORMAT, load_attribution, save_attribution
 from superactivators.attribution.survey import SurveyPlan, survey
+from superactivators.concepts.bank import ConceptBank
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.detector import Detector
 from superactivators.detection.results import DetectionResult
 from superactivators.errors import StudyError, allowed
 from superactivators.models.backbone import Backbone
-from superactivators.states.states import States
+from superactivators.states.states import Level, States
 from superactivators.study.clock import Clock
 from superactivators.study.settings import AttributionSettings, StudySettings
 
@@ -54,6 +57,7 @@ def attribute_study(
     dataset: ConceptDataset,
     states: States,
     detection: DetectionResult,
+    bank: Callable[[str, Level, str], ConceptBank],
     clock: Clock,
     *,
     progress: bool = False,
@@ -69,6 +73,8 @@ def attribute_study(
         Of the study.
     detection : DetectionResult
         Says which kind is best on cal.
+    bank : function of (kind, level, site)
+        Gives the study's vectors: mean-difference takes those of kind ``"mean"``, if they were studied.
     clock : Clock
     progress : bool
 
@@ -90,6 +96,9 @@ def attribute_study(
         raise StudyError(f"[attribution] kind {kind!r} has no detector in this study; {allowed(kind, kinds)}")
     detector = Detector.from_pretrained(folder / "detectors" / kind)
     plan = plan_attribution(settings)
+    if "mean-difference" in plan.explainers and "mean" in kinds and kind != "mean":
+        banks = {site: bank("mean", "token", site) for site in detector.sites}
+        plan = replace(plan, explainers={**plan.explainers, "mean-difference": MeanDifference(banks)})
     hiding = check_hiding(plan.hiding, backbone.modality)
     explained = {name: repr(explainer) for name, explainer in plan.explainers.items()}
     numbers = [plan.cal_samples, plan.test_samples, plan.steps, plan.sanity_samples, plan.examples, plan.resamples]

@@ -237,7 +237,9 @@ def run_study(
         about["prompt"] = stages.prompt_counts
     with clock.stage("detectors", "detectors"):
         save_detectors(folder, stages, result, settings, backbone, about)
-    attribution = attribute_study(folder, settings, backbone, dataset, chosen, result, clock, progress=progress)
+    attribution = attribute_study(
+        folder, settings, backbone, dataset, chosen, result, stages.bank, clock, progress=progress
+    )
     with clock.stage("checks", "checks"):
         silence = settings.run.silence
         about["checks"] = check_study(stages, dataset, chosen, result, about, silence, stages.prompt_counts)
