@@ -9,6 +9,7 @@ import numpy as np
 
 from superactivators.detection.metrics import aggregate
 from superactivators.detection.results import KINDLESS, REFERENCE
+from superactivators.report.attribution_tables import attribution_tables
 from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.recorded_tables import recorded_tables
 from superactivators.report.study_results import BOLD, INTERVALS, Pair, StudyTables, best_of
@@ -27,6 +28,7 @@ def study_tables(study: StudyTables) -> list[Table]:
         concepts_table(study),
         best_layers_table(study),
         *recorded_tables(study),
+        *attribution_tables(study.attribution),
     )
     return [table for table in found if table is not None and table.rows]
 

@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from superactivators.attribution.store import load_attribution
 from superactivators.detection.store import load_detection
 from superactivators.errors import StoreError, StudyError
 from superactivators.report.exports import FORMATS, export_tables
 from superactivators.report.study_results import StudyTables
+from superactivators.study.attribution import RESULT
 from superactivators.study.fit import SUMMARY
 
 
@@ -78,7 +80,8 @@ def _open(path: Path) -> StudyTables:
     result = load_detection(path / "detection")
     if any(summary[name] != result.summary.get(name) for name in ("concepts", "weighted_f1")):
         raise StoreError(f"{path}: its summary is of an earlier run than its results; run the study again")
-    return StudyTables(result, summary)
+    found = load_attribution(path / RESULT) if summary.get("attribution") else None
+    return StudyTables(result, summary, found)
 
 
 def _names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:

@@ -185,6 +185,12 @@ def check_study(
     return [warned.as_dict() for warned in run_checks(inputs, silence)]
 
 
-def save_tables(folder: Path, name: str, result: DetectionResult, summary: Mapping[str, Any]) -> None:
+def save_tables(
+    folder: Path,
+    name: str,
+    result: DetectionResult,
+    summary: Mapping[str, Any],
+    attribution: AttributionResult | None = None,
+) -> None:
     """Write the tables of a study as CSV, Markdown and LaTeX."""
-    export_tables({name: StudyTables(result, summary)}, folder / "tables")
+    export_tables({name: StudyTables(result, summary, attribution)}, folder / "tables")

@@ -252,7 +252,7 @@ def run_study(
     found = json.loads(json.dumps({**about, **result.summary}))
     if all(old.get(name) == value for name, value in found.items()):
         return StudyResult(folder, result, old)
-    save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, found)
+    save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, found, attribution)
     summary = {
         **found,
         "seconds": {**seconds, "report": clock.seconds["report"]},
