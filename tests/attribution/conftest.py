@@ -65,6 +65,12 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backb
 
 
 @pytest.fixture(scope="session")
+def detector_of(backbones: Callable[[str], Backbone]) -> Callable[[str], Detector]:
+    """Random detector of a family's backbone."""
+    return lambda family: random_detector(backbones(family).width)
+
+
+@pytest.fixture(scope="session")
 def text_scene(backbones: Callable[[str], Backbone]) -> Callable[..., Scene]:
     """Make a scene of a sentence."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from superactivators.artefacts import array_fingerprint
 from superactivators.attribution.catalogue import build_explainers
 from superactivators.attribution.display import render_maps
 from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.scene import Scene
-from superactivators.data.dataset import Sample
+from superactivators.data.dataset import Sample, TextSample
 from superactivators.detection.detector import Detector
 from superactivators.detection.inference import Input, load_backbone, sample_of
 from superactivators.errors import DataError, StudyError
@@ -191,7 +192,7 @@ def attribute(
     model = load_backbone(detector) if backbone is None else backbone
     detector.check_backbone(model.fingerprint, model.name)
     for number, item in enumerate(inputs):
-        sample = sample_of(item, number, model.modality)
+        sample = _named(sample_of(item, number, model.modality))
         scene = Scene.of(
             model,
             detector,
@@ -213,3 +214,10 @@ def attribute(
             fallback=scene.objectives.fallback,
             maps={name: explainer.maps(scene) for name, explainer in built.items()},
         )
+
+
+def _named(sample: Sample) -> Sample:
+    """Name a sample by its content: random numbers depend on the name, and must not on the place in a list."""
+    if isinstance(sample, TextSample):
+        return replace(sample, id=sample.text)
+    return replace(sample, id=array_fingerprint(np.asarray(sample.load_image())))

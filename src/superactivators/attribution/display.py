@@ -14,6 +14,7 @@ from PIL import Image
 
 from superactivators.artefacts import write_bytes
 from superactivators.data.dataset import ImageSample, Sample, TextSample
+from superactivators.errors import StoreError
 from superactivators.models.encoding import Encoding
 
 FOR, AGAINST = (230, 97, 1), (94, 60, 153)
@@ -68,6 +69,8 @@ def render_maps(
 
 def write_page(path: Path, parts: Sequence[str]) -> None:
     """Write drawn maps as one HTML file; raises ``StoreError`` if it cannot be written."""
+    if not path.name or path.is_dir():
+        raise StoreError(f"{path}: is a folder; give the name of an HTML file")
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Attribution</title>'
     style = "<style>body{font:16px/1.5 system-ui,sans-serif;margin:1.5em;background:#fff;color:#111}</style>"
     write_bytes(path, f"{head}{style}<h1>Attribution</h1>{''.join(parts)}</html>".encode())

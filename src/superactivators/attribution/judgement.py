@@ -268,7 +268,8 @@ def _examples(
                 for side, objective in enumerate(OBJECTIVES):
                     values = record.maps[e, :, c * SIDES + side]
                     choice = outcomes[name, objective].choice
-                    unit = float(np.abs(values).max()) if choice.scale[own] else 1.0
+                    # a map of zeros stays as it is when maps are scaled, and so does its threshold
+                    unit = (float(np.abs(values).max()) or 1.0) if choice.scale[own] else 1.0
                     maps[name, objective] = values
                     thresholds[name, objective] = float(choice.threshold[own]) * unit
             found.append(

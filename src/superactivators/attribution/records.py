@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from superactivators.artefacts import write_bytes
+from superactivators.artefacts import array_fingerprint, fingerprint, write_bytes
 
 
 @final
@@ -67,7 +67,8 @@ class Record:
             **{f"sanity.{name}": values for name, values in self.sanity.items()},
         }
         held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_bytes(path, save(held, {"made_from": made_from, "concepts": json.dumps(self.concepts)}))
+        told = {"made_from": made_from, "concepts": json.dumps(self.concepts), "content": _content(held)}
+        write_bytes(path, save(held, told))
 
     @staticmethod
     def load(path: Path, made_from: str) -> Record | None:
@@ -78,6 +79,8 @@ class Record:
                 if told.get("made_from") != made_from:
                     return None
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            if told["content"] != _content(arrays):
+                return None
             return Record(
                 concepts=tuple(json.loads(told["concepts"])),
                 maps=arrays["maps"],
@@ -94,3 +97,8 @@ class Record:
             )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None
+
+
+def _content(arrays: Mapping[str, np.ndarray]) -> str:
+    """Fingerprint that tells flipped bits; the file's format has none."""
+    return fingerprint({name: array_fingerprint(array) for name, array in arrays.items()})

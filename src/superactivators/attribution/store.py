@@ -69,6 +69,11 @@ def load_attribution(folder: Path) -> AttributionResult:
             )
             for number, entry in enumerate(told["examples"])
         )
+        summary = reader.json("summary.json")
+        if not isinstance(summary, dict):
+            raise TypeError("its summary is no object")
+    except StoreError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{folder}: its content does not fit the format ({error!r}); make it again") from None
-    return AttributionResult(**tables, examples=examples, summary=reader.json("summary.json"))
+    return AttributionResult(**tables, examples=examples, summary=summary)

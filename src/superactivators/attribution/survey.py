@@ -127,7 +127,7 @@ def survey(
     Raises
     ------
     StudyError
-        If nobody labelled tokens, or cal or test has no sample with a concept of the detector.
+        If there is no explainer, nobody labelled tokens, or cal or test has no sample with a concept of the detector.
     """
     found = attribute_samples(backbone, detector, dataset, labels, plan, folder, watch)
     return judge(found.samples, found.records, labels, detector.concepts, plan, found.seconds)
@@ -143,22 +143,25 @@ def attribute_samples(
     watch: Callable[[Iterable[int]], Iterable[int]],
 ) -> Surveyed:
     """Make the records of drawn samples; see `survey`."""
+    if not plan.explainers:
+        raise StudyError("the plan of the survey has no explainer; name at least one (see build_explainers)")
     hiding = check_hiding(plan.hiding, backbone.modality)
     cal, test = (
         draw_samples(labels, detector.concepts, split, number, plan.seed)
         for split, number in (("cal", plan.cal_samples), ("test", plan.test_samples))
     )
     checked = set(test[: plan.sanity_samples].tolist())
-    names = [f"{name}={explainer!r}" for name, explainer in plan.explainers.items()]
-    made_from = fingerprint(
-        [VERSION, detector.fingerprint, backbone.fingerprint, dataset.fingerprint, names, hiding, plan.steps, plan.seed]
-    )
+    explained = [f"{name}={explainer!r}" for name, explainer in plan.explainers.items()]
+    inputs = [detector.fingerprint, backbone.fingerprint, dataset.fingerprint]
+    made_from = fingerprint([VERSION, inputs, explained, hiding, plan.steps, plan.seed])
+    asked = {number: _held(labels, detector.concepts, number) for number in (*cal.tolist(), *test.tolist())}
+    own = {number: fingerprint([made_from, number in checked, list(names)]) for number, names in asked.items()}
     held: dict[int, Record] = {}
     if folder is not None:
         with reported(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        for number in (*cal.tolist(), *test.tolist()):
-            record = Record.load(_file(folder, number), _own(made_from, number, checked))
+        for number in asked:
+            record = Record.load(_file(folder, number), own[number])
             if record is not None:
                 held[number] = record
     todo = [number for number in _interleaved(cal, test) if number not in held]
@@ -169,18 +172,17 @@ def attribute_samples(
             if all(bank.activation != "latent" for bank in detector.banks):
                 randomised["vectors"] = (backbone, with_random_vectors(detector, plan.seed))
             randomised["model"] = (with_random_model(backbone, plan.seed), detector)
-        concepts = _held(labels, detector.concepts, number)
         held[number] = _record(
             backbone,
             detector,
             dataset.samples[number],
-            concepts,
+            asked[number],
             plan,
             on_test=number in set(test.tolist()),
             randomised=randomised if number in checked else {},
         )
         if folder is not None:
-            held[number].save(_file(folder, number), _own(made_from, number, checked))
+            held[number].save(_file(folder, number), own[number])
     samples = np.concatenate([cal, test])
     return Surveyed(samples, [held[number] for number in samples.tolist()], time.perf_counter() - begun)
 
@@ -240,10 +242,6 @@ def _interleaved(cal: Int[np.ndarray, " n"], test: Int[np.ndarray, " m"]) -> lis
 
 def _file(folder: Path, number: int) -> Path:
     return folder / f"sample-{number:06d}.safetensors"
-
-
-def _own(made_from: str, number: int, checked: set[int]) -> str:
-    return f"{made_from}:{'checked' if number in checked else 'plain'}"
 
 
 def _record(

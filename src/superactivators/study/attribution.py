@@ -22,7 +22,7 @@ from superactivators.attribution.survey import SurveyPlan, survey
 from superactivators.concepts.bank import ConceptBank
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.detector import Detector
-from superactivators.detection.results import DetectionResult
+from superactivators.detection.results import REFERENCE, DetectionResult
 from superactivators.errors import StudyError, allowed
 from superactivators.models.backbone import Backbone
 from superactivators.states.states import Level, States
@@ -30,6 +30,8 @@ from superactivators.study.clock import Clock
 from superactivators.study.settings import AttributionSettings, StudySettings
 
 ROOM = "attribution"
+RESULT = f"{ROOM}/result"
+"""Where in a study folder the result lies."""
 
 
 def plan_attribution(settings: StudySettings) -> SurveyPlan:
@@ -86,12 +88,15 @@ def attribute_study(
     Raises
     ------
     StudyError
-        If the kind was not studied, nobody labelled tokens, or no sample can be judged.
+        If the kind was not studied, the study has no detector, nobody labelled tokens, or no sample can be judged.
     """
     if settings.attribution is None:
         return None
     kind = settings.attribution.kind or detection.summary["best_kind_on_cal"]
-    kinds = sorted(place.name for place in (folder / "detectors").iterdir() if place.is_dir())
+    studied = {item.kind for item in detection.thresholds if item.method == REFERENCE}
+    kinds = [name for name in studied if (folder / "detectors" / name).is_dir()]
+    if not kinds:
+        raise StudyError(f"[attribution] needs a detector; name {REFERENCE!r} among the methods of [detection]")
     if kind not in kinds:
         raise StudyError(f"[attribution] kind {kind!r} has no detector in this study; {allowed(kind, kinds)}")
     detector = Detector.from_pretrained(folder / "detectors" / kind)
@@ -104,7 +109,7 @@ def attribute_study(
     numbers = [plan.cal_samples, plan.test_samples, plan.steps, plan.sanity_samples, plan.examples, plan.resamples]
     inputs = [detector.fingerprint, backbone.fingerprint, states.fingerprint, dataset.fingerprint]
     made_from = fingerprint([FORMAT.version, inputs, explained, hiding, numbers, list(plan.deltas), plan.seed])
-    place = folder / ROOM / "result"
+    place = folder / RESULT
     if is_current(place, FORMAT, made_from):
         return load_attribution(place)
     with clock.stage("attribution", f"attribution of {kind} concepts by {len(explained)} explainers"):
@@ -117,7 +122,7 @@ def attribute_study(
 
 def read_attribution(folder: Path, settings: StudySettings) -> AttributionResult | None:
     """Read what a finished study found, if its file asks for attribution."""
-    return None if settings.attribution is None else load_attribution(folder / ROOM / "result")
+    return None if settings.attribution is None else load_attribution(folder / RESULT)
 
 
 def attribution_summary(result: AttributionResult) -> dict[str, Any]:
