@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from small_survey import Small, make_small
 from superactivators.attribution.scene import Scene
 from superactivators.concepts.bank import ConceptBank
 from superactivators.data.dataset import ImageSample, Sample, TextSample
@@ -68,6 +69,12 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backb
 def detector_of(backbones: Callable[[str], Backbone]) -> Callable[[str], Detector]:
     """Random detector of a family's backbone."""
     return lambda family: random_detector(backbones(family).width)
+
+
+@pytest.fixture(scope="session")
+def small(backbones: Callable[[str], Backbone], tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Labelled texts with a detector; never to be changed."""
+    return make_small(backbones("bert"), tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,9 @@ def seen(backbones: Backbones, detector_of: Detectors) -> list[Attribution]:
 
 
 @pytest.mark.parametrize(
-    "inputs", [TEXTS[2:], TEXTS[::-1], ["something else", TEXTS[2]], [TEXTS[2], TEXTS[2]]], ids=str
+    "inputs",
+    [TEXTS[2:], TEXTS[::-1], ["something else", TEXTS[2]], [TEXTS[2], TEXTS[2]]],
+    ids=["alone", "reversed", "behind another", "twice"],
 )
 def test_a_text_has_the_same_maps_whatever_else_is_in_the_list(
     inputs: list[str], found: list[Attribution], backbones: Backbones, detector_of: Detectors

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,13 @@ from superactivators.attribution.hybrid import ALPHAS
 from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.records import Record
 from superactivators.attribution.results import AttributionResult, ExampleMaps
-from superactivators.attribution.sanity import MapCorrelations, sanity_table
+from superactivators.attribution.sanity import MapCorrelations, Randomised, sanity_table
 from superactivators.attribution.tabulation import tabulate
 from superactivators.ragged import offsets_of
 from superactivators.states.labels import Labels
 
 SIDES = len(OBJECTIVES)
+RANDOMISED: tuple[Randomised, ...] = get_args(Randomised)
 
 
 @runtime_checkable
@@ -223,8 +225,8 @@ def _hybrid(
             for split, part in parts.items()
         }
         outcome = evaluate_maps(cases["cal"], maps["cal"], cases["test"], maps["test"], len(concepts), plan.deltas)
-        table = tabulate({("hybrid", "mixture"): outcome}, concepts, draws).aggregates
-        (found,) = [row for row in table.to_pylist() if row["measure"] == "token_f1"]
+        only = replace(outcome, parts={"token_f1": outcome.parts["token_f1"]})
+        (found,) = tabulate({("hybrid", "mixture"): only}, concepts, draws).aggregates.to_pylist()
         delta = float(np.nanmedian(outcome.choice.delta[outcome.estimable])) if outcome.estimable.any() else math.nan
         row = {"alpha": float(alpha), "token_f1": found["value"], "low": found["low"], "high": found["high"]}
         rows.append({**row, "delta": delta})
@@ -235,13 +237,15 @@ _HYBRID = ("alpha", "token_f1", "low", "high", "delta")
 
 
 def _sanity(part: Sequence[tuple[int, Record]], names: Sequence[str], plan: Judging) -> pa.Table:
-    checked = [(sample, record) for sample, record in part if record.sanity]
     rows = []
-    for what in dict.fromkeys(what for _, record in checked for what in record.sanity):
+    for what in RANDOMISED:
+        checked = [(sample, record) for sample, record in part if what in record.sanity]
+        if not checked:
+            continue  # latents have no vectors to randomise
         owners = np.concatenate([np.full(len(record.concepts), sample) for sample, record in checked])
         values = np.concatenate([record.sanity[what].reshape(len(names), -1, SIDES) for _, record in checked], axis=1)
         rows += [
-            MapCorrelations(name, objective, "vectors" if what == "vectors" else "model", owners, values[e, :, side])
+            MapCorrelations(name, objective, what, owners, values[e, :, side])
             for e, name in enumerate(names)
             for side, objective in enumerate(OBJECTIVES)
         ]

@@ -67,7 +67,8 @@ class Record:
             **{f"sanity.{name}": values for name, values in self.sanity.items()},
         }
         held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        told = {"made_from": made_from, "concepts": json.dumps(self.concepts), "content": _content(held)}
+        concepts = json.dumps(self.concepts)
+        told = {"made_from": made_from, "concepts": concepts, "content": _content(concepts, held)}
         write_bytes(path, save(held, told))
 
     @staticmethod
@@ -79,7 +80,7 @@ class Record:
                 if told.get("made_from") != made_from:
                     return None
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-            if told["content"] != _content(arrays):
+            if told["content"] != _content(told["concepts"], arrays):
                 return None
             return Record(
                 concepts=tuple(json.loads(told["concepts"])),
@@ -99,6 +100,6 @@ class Record:
             return None
 
 
-def _content(arrays: Mapping[str, np.ndarray]) -> str:
+def _content(concepts: str, arrays: Mapping[str, np.ndarray]) -> str:
     """Fingerprint that tells flipped bits; the file's format has none."""
-    return fingerprint({name: array_fingerprint(array) for name, array in arrays.items()})
+    return fingerprint([concepts, {name: array_fingerprint(array) for name, array in arrays.items()}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from superactivators.errors import StoreError
 
 FORMAT = Format("superactivators/attribution", 1)
 
-TABLES = ("aggregates", "concepts", "comparisons", "curves", "hybrid", "sanity")
+TABLES = {
+    "aggregates": ("explainer", "objective", "measure", "value", "low", "high", "macro", "cases"),
+    "concepts": ("explainer", "objective", "concept", "cases", "scale", "delta", "threshold"),
+    "comparisons": ("explainer", "measure", "difference", "low", "high", "p", "p_holm"),
+    "curves": ("explainer", "objective", "share", "insertion", "deletion"),
+    "hybrid": ("alpha", "token_f1", "low", "high", "delta"),
+    "sanity": ("explainer", "objective", "randomised", "correlation", "low", "high", "cases"),
+}
+"""Tables, with columns that they must have."""
+
+MARKS = ("truth", "known", "fired")
 
 
 def save_attribution(folder: Path, result: AttributionResult, made_from: str) -> None:
@@ -33,7 +44,7 @@ def save_attribution(folder: Path, result: AttributionResult, made_from: str) ->
         for number, example in enumerate(result.examples):
             held = np.stack([example.maps[key] for key in keys]) if keys else np.zeros((0, len(example.truth)))
             arrays[f"{number}.maps"] = held.astype(np.float32)
-            for name in ("truth", "known", "fired"):
+            for name in MARKS:
                 arrays[f"{number}.{name}"] = getattr(example, name).astype(np.uint8)
             entries.append(
                 {
@@ -54,19 +65,13 @@ def load_attribution(folder: Path) -> AttributionResult:
     reader = FolderReader(folder, FORMAT)
     tables = {name: reader.table(f"{name}.parquet") for name in TABLES}
     try:
+        for name, needed in TABLES.items():
+            if not set(needed) <= set(tables[name].column_names):
+                raise ValueError(f"{name}.parquet lacks columns")
         told, arrays = reader.json("examples.json"), reader.arrays("examples.safetensors")
         keys = [(str(explainer), str(objective)) for explainer, objective in told["maps"]]
         examples = tuple(
-            ExampleMaps(
-                sample=int(entry["sample"]),
-                concept=str(entry["concept"]),
-                truth=arrays[f"{number}.truth"].astype(bool),
-                known=arrays[f"{number}.known"].astype(bool),
-                fired=arrays[f"{number}.fired"].astype(bool),
-                fallback=bool(entry["fallback"]),
-                maps=dict(zip(keys, arrays[f"{number}.maps"], strict=True)),
-                thresholds=dict(zip(keys, map(float, entry["thresholds"]), strict=True)),
-            )
+            _example(entry, keys, {name: arrays[f"{number}.{name}"] for name in ("maps", *MARKS)})
             for number, entry in enumerate(told["examples"])
         )
         summary = reader.json("summary.json")
@@ -77,3 +82,18 @@ def load_attribution(folder: Path) -> AttributionResult:
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{folder}: its content does not fit the format ({error!r}); make it again") from None
     return AttributionResult(**tables, examples=examples, summary=summary)
+
+
+def _example(entry: Mapping[str, Any], keys: Sequence[tuple[str, str]], held: Mapping[str, np.ndarray]) -> ExampleMaps:
+    marks = {name: held[name].astype(bool) for name in MARKS}
+    n_tokens = len(marks["truth"])
+    if held["maps"].shape != (len(keys), n_tokens) or any(mark.shape != (n_tokens,) for mark in marks.values()):
+        raise ValueError("arrays of an example differ in their number of tokens")
+    return ExampleMaps(
+        sample=int(entry["sample"]),
+        concept=str(entry["concept"]),
+        fallback=bool(entry["fallback"]),
+        maps=dict(zip(keys, held["maps"].astype(np.float32), strict=True)),
+        thresholds=dict(zip(keys, map(float, entry["thresholds"]), strict=True)),
+        **marks,
+    )

@@ -155,7 +155,7 @@ def attribute_samples(
     inputs = [detector.fingerprint, backbone.fingerprint, dataset.fingerprint]
     made_from = fingerprint([VERSION, inputs, explained, hiding, plan.steps, plan.seed])
     asked = {number: _held(labels, detector.concepts, number) for number in (*cal.tolist(), *test.tolist())}
-    own = {number: fingerprint([made_from, number in checked, list(names)]) for number, names in asked.items()}
+    own = {number: fingerprint([made_from, number, number in checked, list(names)]) for number, names in asked.items()}
     held: dict[int, Record] = {}
     if folder is not None:
         with reported(folder):
