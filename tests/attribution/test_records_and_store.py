@@ -206,7 +206,7 @@ def test_a_result_is_read_back_as_it_was(result: AttributionResult, tmp_path: Pa
     for mine, theirs in zip(read.examples, result.examples, strict=True):
         assert (mine.sample, mine.concept, mine.fallback) == (theirs.sample, theirs.concept, theirs.fallback)
         assert dict(mine.thresholds) == dict(theirs.thresholds), "infinite ones too"
-        assert set(mine.maps) == set(theirs.maps)
+        assert list(mine.maps) == list(theirs.maps), "in the same order"
         for key, values in theirs.maps.items():
             assert mine.maps[key].dtype == np.float32
             np.testing.assert_array_equal(mine.maps[key], values)

@@ -35,7 +35,7 @@ def save_attribution(folder: Path, result: AttributionResult, made_from: str) ->
     StoreError
         If the file system refuses it, or another kind of folder is in the way.
     """
-    keys = sorted({key for example in result.examples for key in example.maps})
+    keys = list(dict.fromkeys(key for example in result.examples for key in example.maps))
     with writing(folder, FORMAT, made_from, {"tables": list(TABLES)}) as writer:
         for name in TABLES:
             writer.table(f"{name}.parquet", getattr(result, name))
