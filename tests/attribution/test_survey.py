@@ -16,10 +16,11 @@ from scipy.stats import spearmanr
 from small_data import planted_images
 from small_survey import Small
 from superactivators.attribution.catalogue import build_explainers
+from superactivators.attribution.plan import SurveyPlan
 from superactivators.attribution.results import AttributionResult
 from superactivators.attribution.sanity import with_random_model, with_random_vectors
 from superactivators.attribution.scene import Scene
-from superactivators.attribution.survey import SurveyPlan, attribute_samples, draw_samples, survey
+from superactivators.attribution.survey import attribute_samples, draw_samples, survey
 from superactivators.data.sources import load_dataset
 from superactivators.detection.inference import detect
 from superactivators.errors import StudyError

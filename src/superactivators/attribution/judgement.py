@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 
 from superactivators.attribution.cases import Cases
 from superactivators.attribution.evaluation import Outcome, draw, evaluate_maps, references
-from superactivators.attribution.explainer import Explainer
 from superactivators.attribution.faithfulness import Curves
 from superactivators.attribution.hybrid import ALPHAS
 from superactivators.attribution.objectives import OBJECTIVES
+from superactivators.attribution.plan import SurveyPlan
 from superactivators.attribution.records import Record
 from superactivators.attribution.results import AttributionResult, ExampleMaps
 from superactivators.attribution.sanity import MapCorrelations, Randomised, sanity_table
@@ -28,42 +28,12 @@ SIDES = len(OBJECTIVES)
 RANDOMISED: tuple[Randomised, ...] = get_args(Randomised)
 
 
-@runtime_checkable
-class Judging(Protocol):
-    """What is needed of a `superactivators.attribution.survey.SurveyPlan`."""
-
-    @property
-    def explainers(self) -> Mapping[str, Explainer]:
-        """By name, in the order of the records."""
-        ...
-
-    @property
-    def deltas(self) -> tuple[float, ...]:
-        """Sparsity levels."""
-        ...
-
-    @property
-    def resamples(self) -> int:
-        """Bootstrap resamples."""
-        ...
-
-    @property
-    def examples(self) -> int:
-        """Samples kept to be looked at."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of the resamples."""
-        ...
-
-
 def judge(
     samples: Int[np.ndarray, " k"],
     records: Sequence[Record],
     labels: Labels,
     concepts: tuple[str, ...],
-    plan: Judging,
+    plan: SurveyPlan,
     seconds: float,
 ) -> AttributionResult:
     """Evaluate records.
@@ -213,7 +183,7 @@ def _hybrid(
     parts: Mapping[str, Sequence[tuple[int, Record]]],
     cases: Mapping[str, Cases],
     concepts: tuple[str, ...],
-    plan: Judging,
+    plan: SurveyPlan,
     draws: Int[np.ndarray, "r n"],
 ) -> pa.Table:
     rows = []
@@ -236,7 +206,7 @@ def _hybrid(
 _HYBRID = ("alpha", "token_f1", "low", "high", "delta")
 
 
-def _sanity(part: Sequence[tuple[int, Record]], names: Sequence[str], plan: Judging) -> pa.Table:
+def _sanity(part: Sequence[tuple[int, Record]], names: Sequence[str], plan: SurveyPlan) -> pa.Table:
     rows = []
     for what in RANDOMISED:
         checked = [(sample, record) for sample, record in part if what in record.sanity]

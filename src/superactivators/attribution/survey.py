@@ -5,92 +5,28 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, final
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from superactivators.artefacts import fingerprint, reported
-from superactivators.attribution.evaluation import RESAMPLES
-from superactivators.attribution.explainer import Explainer
 from superactivators.attribution.faithfulness import curves
 from superactivators.attribution.hiding import check_hiding
 from superactivators.attribution.hybrid import ALPHAS, hybrid_maps
 from superactivators.attribution.judgement import judge
+from superactivators.attribution.plan import SurveyPlan
 from superactivators.attribution.records import Record
 from superactivators.attribution.results import AttributionResult
 from superactivators.attribution.sanity import rank_correlation, with_random_model, with_random_vectors
 from superactivators.attribution.scene import Scene
 from superactivators.data.dataset import ConceptDataset, Sample
 from superactivators.detection.detector import Detector
-from superactivators.detection.tail import DELTAS
 from superactivators.errors import StudyError
-from superactivators.models.backbone import MAX_BATCH_TOKENS, Backbone
+from superactivators.models.backbone import Backbone
 from superactivators.states.labels import Labels
 
 VERSION = 1
-STEPS = 10
-
-T = TypeVar("T")
-
-
-@final
-@dataclass(frozen=True)
-class SurveyPlan:
-    """What to attribute, where, and how it is judged.
-
-    Attributes
-    ----------
-    explainers : mapping of str to Explainer
-    hiding : str or None
-        See `superactivators.attribution.hiding.HIDINGS`.
-    cal_samples, test_samples : int
-        Most samples of each split that are explained, drawn among those that hold a concept; 0 for all of them.
-    steps : int
-        Points of the insertion and deletion curves, less one.
-    sanity_samples : int
-        Test samples whose maps are made again with randomised vectors and model.
-    examples : int
-        Test samples whose maps are kept to be looked at.
-    deltas : tuple of float
-        Sparsity levels among which thresholds on maps are chosen.
-    resamples : int
-    seed : int
-    max_batch_tokens : int
-    """
-
-    explainers: Mapping[str, Explainer] = field(default_factory=dict)
-    hiding: str | None = None
-    cal_samples: int = 60
-    test_samples: int = 100
-    steps: int = STEPS
-    sanity_samples: int = 10
-    examples: int = 16
-    deltas: tuple[float, ...] = DELTAS
-    resamples: int = RESAMPLES
-    seed: int = 0
-    max_batch_tokens: int = MAX_BATCH_TOKENS
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Surveyed:
-    """Records of the samples that were drawn.
-
-    Attributes
-    ----------
-    samples : int64 array of shape (k,)
-        Their numbers, cal before test.
-    records : list of Record
-    seconds : float
-        Time spent, the samples that were at hand not counted.
-    """
-
-    samples: Int[np.ndarray, " k"]
-    records: list[Record]
-    seconds: float
 
 
 def survey(
@@ -129,8 +65,9 @@ def survey(
     StudyError
         If there is no explainer, nobody labelled tokens, or cal or test has no sample with a concept of the detector.
     """
-    found = attribute_samples(backbone, detector, dataset, labels, plan, folder, watch)
-    return judge(found.samples, found.records, labels, detector.concepts, plan, found.seconds)
+    begun = time.perf_counter()
+    samples, records = attribute_samples(backbone, detector, dataset, labels, plan, folder, watch)
+    return judge(samples, records, labels, detector.concepts, plan, time.perf_counter() - begun)
 
 
 def attribute_samples(
@@ -141,8 +78,8 @@ def attribute_samples(
     plan: SurveyPlan,
     folder: Path | None,
     watch: Callable[[Iterable[int]], Iterable[int]],
-) -> Surveyed:
-    """Make the records of drawn samples; see `survey`."""
+) -> tuple[Int[np.ndarray, " k"], list[Record]]:
+    """Make the records of drawn samples and give their numbers, cal before test; see `survey`."""
     if not plan.explainers:
         raise StudyError("the plan of the survey has no explainer; name at least one (see build_explainers)")
     hiding = check_hiding(plan.hiding, backbone.modality)
@@ -166,7 +103,6 @@ def attribute_samples(
                 held[number] = record
     todo = [number for number in _interleaved(cal, test) if number not in held]
     randomised: dict[str, tuple[Backbone, Detector]] = {}
-    begun = time.perf_counter()
     for number in watch(todo):
         if number in checked and not randomised:
             if all(bank.activation != "latent" for bank in detector.banks):
@@ -184,7 +120,7 @@ def attribute_samples(
         if folder is not None:
             held[number].save(_file(folder, number), own[number])
     samples = np.concatenate([cal, test])
-    return Surveyed(samples, [held[number] for number in samples.tolist()], time.perf_counter() - begun)
+    return samples, [held[number] for number in samples.tolist()]
 
 
 def draw_samples(

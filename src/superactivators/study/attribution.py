@@ -15,10 +15,11 @@ from superactivators.artefacts import fingerprint, is_current
 from superactivators.attribution.activation import MeanDifference
 from superactivators.attribution.catalogue import build_explainers
 from superactivators.attribution.hiding import check_hiding
+from superactivators.attribution.plan import SurveyPlan
 from superactivators.attribution.results import AttributionResult
 from superactivators.attribution.sanity import unchanged
 from superactivators.attribution.store import FORMAT, load_attribution, save_attribution
-from superactivators.attribution.survey import SurveyPlan, survey
+from superactivators.attribution.survey import survey
 from superactivators.concepts.bank import ConceptBank
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.detector import Detector
