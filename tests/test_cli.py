@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from small_data import planted_images
 from superactivators.cli.app import run
 from superactivators.data.passages import passages
 from superactivators.data.scenes import scenes
@@ -20,6 +21,7 @@ from tiny_models import build_checkpoint
 COMMANDS = [
     ["compare"],
     ["tables"],
+    ["attribute"],
     *(["demo"], ["run"], ["extract"], ["fit"], ["evaluate"], ["detect"], ["report"], ["layers"]),
     *(["data", "check"], ["doctor"]),
 ]
@@ -114,6 +116,82 @@ def test_detect_for_people_names_what_fired(text_study: Path) -> None:
     code, out, _ = call("detect", text_study, "Thank you so much, this made my day!", "--all", "--kind", "mean")
     assert code == 0
     assert "threshold" in out
+
+
+def test_attribute_gives_maps_of_every_explainer_concept_and_objective(text_study: Path) -> None:
+    texts = ["Thank you so much, this made my day!", "The printer is on the third floor."]
+    given = ["--method", "rise, activation", "--budget", "8"]
+    found = call_json("attribute", text_study, *texts, *given)["attributions"]
+    detected = call_json("detect", text_study, *texts, "--all")["detections"]
+    assert [item["input"] for item in found] == texts
+    for item, other in zip(found, detected, strict=True):
+        concepts = {row["concept"]: row for row in other["concepts"]}
+        pairs = {(row["method"], row["concept"], row["objective"]) for row in item["maps"]}
+        assert len(pairs) == len(item["maps"]) == 2 * 2 * len(concepts)
+        for token in item["tokens"]:
+            assert item["input"][token["start"] : token["end"]] == token["text"]
+        for row in item["maps"]:
+            assert len(row["values"]) == len(item["tokens"])
+            assert row["site"] == concepts[row["concept"]]["site"]
+        for name, own in item["superactivators"].items():
+            assert own["fallback"] == (not concepts[name]["present"])
+            if not own["fallback"]:
+                assert own["tokens"] == sorted(token["index"] for token in concepts[name]["tokens"])
+
+
+def test_attribute_asks_only_what_it_is_asked(text_study: Path) -> None:
+    (concept, other) = [
+        row["concept"] for row in call_json("detect", text_study, "x", "--all")["detections"][0]["concepts"]
+    ][:2]
+    given = ["--concept", concept, "--concept", other, "--objective", "concept", "--kind", "linear", "--seed", "3"]
+    (alone,) = call_json("attribute", text_study, "a day", "--budget", "4", *given)["attributions"]
+    assert [(row["method"], row["concept"], row["objective"]) for row in alone["maps"]] == [
+        ("rise", concept, "concept"),
+        ("rise", other, "concept"),
+    ]
+    lines = call_json("attribute", text_study, "-", "--budget", "4", *given, stdin="another\n\na day\n")["attributions"]
+    assert [item["input"] for item in lines] == ["another", "a day"]
+    for one, two in zip(alone["maps"], lines[1]["maps"], strict=True):
+        assert one["values"] == pytest.approx(two["values"], abs=1e-5)
+
+
+def test_attribute_for_people_shows_the_highest_tokens_and_writes_a_page(text_study: Path, tmp_path: Path) -> None:
+    text = "a <script>alert(1)</script> [/b] day!"
+    page = tmp_path / "maps.html"
+    given = ["attribute", text_study, text, "--method", "activation", "--html", page]
+    code, out, err = call(*given)
+    assert code == 0, err
+    (item,) = call_json(*given)["attributions"]
+    shown = [line for line in out.splitlines() if line.startswith("  ") and "·" in line]
+    assert len(shown) == len(item["maps"])
+    for line, found in zip(shown, item["maps"], strict=True):
+        highest = max(range(len(found["values"])), key=lambda token: found["values"][token])
+        fired = highest in item["superactivators"][found["concept"]]["tokens"]
+        first = f"{'●' if fired else ''}{item['tokens'][highest]['text']!r} {found['values'][highest]:.3g}"
+        assert line.startswith(f"  {found['concept']} · activation · {found['objective']}: {first}")
+    assert str(page) in out.replace("\n", "")
+    content = page.read_text("utf-8")
+    assert "<script" not in content
+    assert content.startswith("<!doctype html>")
+    assert content.count("activation") == len(item["maps"])
+
+
+def test_attribute_on_images(image_model: Path, tmp_path: Path) -> None:
+    data = planted_images(tmp_path / "images", 18)
+    call_json("extract", data, "-m", image_model, "--out", tmp_path / "states", "--layers", "1")
+    call_json("fit", tmp_path / "states", "--out", tmp_path / "detector", "--kind", "mean", "--min-positives", "1")
+    picture = data / "i000.png"
+    given = ["attribute", tmp_path / "detector", picture, "--budget", "8", "--hiding", "noise"]
+    (item,) = call_json(*given, "--html", tmp_path / "maps.html")["attributions"]
+    assert item["input"] == str(picture)
+    assert {token["row"] for token in item["tokens"]} == set(range(4))
+    assert {token["column"] for token in item["tokens"]} == set(range(6))
+    code, out, err = call(*given)
+    assert code == 0, err
+    assert "rise · superactivators: " in out
+    content = (tmp_path / "maps.html").read_text("utf-8")
+    assert "<script" not in content
+    assert content.count("data:image/png;base64,") == len(item["maps"])
 
 
 def test_extract_fit_evaluate_detect_on_images(image_model: Path, tmp_path: Path) -> None:
