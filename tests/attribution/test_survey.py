@@ -117,7 +117,10 @@ def test_all_samples_with_a_known_token_of_a_concept_are_drawn(split: str, small
     assert sorted(drawn) == sorted(expected)
     assert len(set(drawn)) == len(drawn)
     tokenless = [n for n, name in enumerate(small.labels.ids) if name.startswith("u")]
-    assert small.labels.samples[tokenless].all(), "they hold both concepts, but nobody knows where one of them is"
+    columns = [small.labels.concepts.index(name) for name in small.detector.concepts]
+    assert small.labels.samples[np.ix_(tokenless, columns)].all(), (
+        "they hold both concepts, but nobody knows where one of them is"
+    )
     assert not set(tokenless) & set(drawn)
 
 
@@ -300,17 +303,20 @@ def test_a_map_of_zeros_reaches_no_threshold_above_zero(small: Small) -> None:
 
     class Sometimes:
         def maps(self, scene: Scene) -> np.ndarray:
-            shown = scene.agreement() * 0
-            if small.dataset.splits[small.dataset.ids.index(scene.sample.id)] == "cal":
-                # sizes that differ by sample make the relative scale the better one
-                shown[:] = scene.generator("size").lognormal(sigma=4) * scene.objectives.fired
-                shown[:] *= np.linspace(0.5, 1, scene.n_tokens)[:, None]
+            shown = np.zeros((scene.n_tokens, scene.n_columns), dtype=np.float32)
+            number = small.labels.ids.index(scene.sample.id)
+            if small.labels.splits[number] == "cal":
+                rows = slice(small.labels.offsets[number], small.labels.offsets[number + 1])
+                columns = [small.labels.concepts.index(name) for name in scene.objectives.concepts]
+                # right about every token, in sizes that differ by sample, so that the relative scale is the better one
+                shown[:] = 1 + small.labels.tokens[rows].toarray()[:, columns]  # type: ignore[index]
+                shown *= scene.generator("size").lognormal(sigma=4)
             return shown
 
     result = run(small, replace(plan_of(sanity_samples=0), explainers={"sometimes": Sometimes()}))
     stored = {(r["objective"], r["concept"]): r for r in result.concepts.to_pylist() if r["explainer"] == "sometimes"}
     relative = [key for key, row in stored.items() if row["scale"] == "relative" and row["threshold"] > 0]
-    assert relative
+    assert len(relative) == 4
     for example in result.examples:
         for objective, concept in relative:
             if concept == example.concept:
