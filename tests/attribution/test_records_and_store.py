@@ -282,7 +282,7 @@ SIGNED: list[tuple[str, Callable[[Any], Any]]] = [
     ("examples.safetensors", lambda arrays: {**arrays, "1.fired": np.zeros((3, 1), np.uint8)}),
     ("examples.safetensors", lambda arrays: {**arrays, "0.maps": np.zeros((3, 9), np.float32)}),
     ("examples.safetensors", lambda arrays: {**arrays, "0.maps": np.zeros((2, 2), np.float32)}),
-    ("examples.safetensors", lambda arrays: {**arrays, "0.maps": np.float32(1)}),
+    ("examples.safetensors", lambda arrays: {**arrays, "0.maps": np.ones((), np.float32)}),
     ("examples.safetensors", lambda arrays: pickle.dumps(Trap())),
     ("aggregates.parquet", lambda table: table.drop_columns(["value"])),
     ("sanity.parquet", lambda table: pa.table({"colour": ["red"]})),
