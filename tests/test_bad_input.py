@@ -365,7 +365,7 @@ COMMANDS: list[Case] = [
     (["attribute", "{good}/texts-detector", "a text", "--method", "activation", "--html", "{good}"], "is a folder"),
     (
         ["attribute", "{good}/texts-detector", "a text", "--method", "activation", "--html", "{tmp}/none/maps.html"],
-        "cannot be written",
+        "its folder does not exist",
     ),
     (["report", "{good}/texts-states"], "no finished study here"),
     (["report", "{good}/nowhere"], "no finished study here"),

@@ -67,10 +67,17 @@ def render_maps(
     return f'<div style="max-width:72em">{"".join(rows)}</div>'
 
 
-def write_page(path: Path, parts: Sequence[str]) -> None:
-    """Write drawn maps as one HTML file; raises ``StoreError`` if it cannot be written."""
+def check_page(path: Path) -> None:
+    """Raise ``StoreError`` if a file cannot be written there."""
     if not path.name or path.is_dir():
         raise StoreError(f"{path}: is a folder; give the name of an HTML file")
+    if not path.parent.is_dir():
+        raise StoreError(f"{path}: its folder does not exist; make it or give another name")
+
+
+def write_page(path: Path, parts: Sequence[str]) -> None:
+    """Write drawn maps as one HTML file; raises ``StoreError`` if it cannot be written."""
+    check_page(path)
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Attribution</title>'
     style = "<style>body{font:16px/1.5 system-ui,sans-serif;margin:1.5em;background:#fff;color:#111}</style>"
     write_bytes(path, f"{head}{style}<h1>Attribution</h1>{''.join(parts)}</html>".encode())

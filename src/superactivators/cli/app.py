@@ -269,11 +269,13 @@ def attribute(
 ) -> None:
     """Show which tokens or patches speak for a concept, by explainer and objective."""
     from superactivators.attribution.attribute import attribute as attribute_inputs
-    from superactivators.attribution.display import write_page
+    from superactivators.attribution.display import check_page, write_page
     from superactivators.attribution.objectives import OBJECTIVES
     from superactivators.detection.inference import load_backbone
     from superactivators.study.fit import open_detector
 
+    if html is not None:
+        check_page(html)
     opened = open_detector(detector, kind)
     items = [line.rstrip("\n") for line in sys.stdin if line.strip()] if inputs == ["-"] else inputs
     found = list(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from superactivators.attribution.sanity import unchanged
 from superactivators.attribution.store import FORMAT, load_attribution, save_attribution
 from superactivators.attribution.survey import survey
 from superactivators.concepts.bank import ConceptBank
-from superactivators.data.dataset import ConceptDataset
+from superactivators.data.dataset import ConceptDataset, Modality
 from superactivators.detection.detector import Detector
 from superactivators.detection.results import REFERENCE, DetectionResult
 from superactivators.errors import StudyError, allowed
@@ -51,6 +51,29 @@ def plan_attribution(settings: StudySettings) -> SurveyPlan:
         seed=settings.run.seed,
         max_batch_tokens=settings.states.batch_tokens,
     )
+
+
+def check_attribution(settings: StudySettings, kinds: Sequence[str], modality: Modality) -> None:
+    """Refuse what the attribution stage could not do before anything is computed.
+
+    Parameters
+    ----------
+    settings : StudySettings
+    kinds : sequence of str
+        Of the study.
+    modality : str
+
+    Raises
+    ------
+    StudyError
+        If hidden tokens cannot look as asked, or the kind is not studied.
+    """
+    if settings.attribution is None:
+        return
+    check_hiding(settings.attribution.hiding, modality)
+    kind = settings.attribution.kind
+    if kind is not None and kind not in kinds:
+        raise StudyError(f"[attribution] kind {kind!r} has no detector in this study; {allowed(kind, kinds)}")
 
 
 def attribute_study(

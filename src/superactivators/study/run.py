@@ -20,7 +20,13 @@ from superactivators.models.backbone import Backbone
 from superactivators.scores.pooling import MIN_TOKENS
 from superactivators.states.extraction import ExtractionPlan, extract, open_states, plan_extraction
 from superactivators.states.states import States
-from superactivators.study.attribution import attribute_study, attribution_summary, plan_attribution, read_attribution
+from superactivators.study.attribution import (
+    attribute_study,
+    attribution_summary,
+    check_attribution,
+    plan_attribution,
+    read_attribution,
+)
 from superactivators.study.checks import check_codes
 from superactivators.study.clock import Clock, peak_memory
 from superactivators.study.coverage import cover
@@ -212,6 +218,7 @@ def run_study(
         dataset = open_dataset(settings)
     settings = with_protocol(settings, dataset.modality)
     plan = plan_of(settings, dataset.modality)
+    check_attribution(settings, plan.kinds, dataset.modality)
     with clock.stage("model", f"model {settings.model.name}"):
         backbone = open_backbone(settings)
     before = peak_memory()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -232,7 +232,9 @@ def _line(fault: Any) -> tuple[str, str]:
     skipped = ("function-", "list[")
     place = [part for part in fault["loc"] if not (isinstance(part, str) and part.startswith(skipped))]
     section = StudySettings.model_fields.get(str(place[0])) if place else None
-    known = list(section.annotation.model_fields) if section is not None and section.annotation is not None else []
+    # an optional section is a union of its model and None
+    models = [] if section is None else [section.annotation, *get_args(section.annotation)]
+    known = [name for model in models for name in getattr(model, "model_fields", ())]
     if fault["type"] == "extra_forbidden":
         if len(place) == 1:
             return f"unknown section [{place[0]}]; ", allowed(place[0], StudySettings.model_fields)
