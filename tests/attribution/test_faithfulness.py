@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superactivators.attribution.faithfulness import LEAST_SPAN, Curves, curves
+from superactivators.attribution.faithfulness import LEAST_SPAN, Curves, curves, normalisable
 from superactivators.attribution.objectives import Objectives
 from superactivators.attribution.scene import Scene
 from superactivators.errors import StudyError
 
 PAIRS = (("red", "superactivators"), ("red", "concept"), ("loud", "concept"), ("loud", "superactivators"))
+
+
+EVERY = np.array(True)
 
 
 class Fake:
@@ -92,7 +95,7 @@ def test_the_exact_map_of_an_additive_sample_is_best() -> None:
     exact = np.repeat(scene.single[:, [1, 2]], 2, axis=1).astype(np.float32)
     random = np.random.default_rng(1)
     others = [random.permutation(exact) for _ in range(50)]
-    areas = curves(scene, np.stack([exact, *others]), 8).areas()
+    areas = curves(scene, np.stack([exact, *others]), 8).areas(EVERY)
     assert (areas["insertion"][0] >= areas["insertion"][1:].max(axis=0) - 1e-6).all()
     assert (areas["deletion"][0] <= areas["deletion"][1:].min(axis=0) + 1e-6).all()
     assert areas["insertion"][0].min() > 0.55
@@ -105,7 +108,7 @@ def test_areas_against_numpy_and_normalising_against_the_ends() -> None:
     insertion = random.standard_normal((3, 2, 6))
     deletion = insertion[..., ::-1] + np.pad(random.standard_normal((3, 2, 4)), ((0, 0), (0, 0), (1, 1)))
     both = Curves(insertion, deletion)
-    areas, normal = both.areas(), both.normalised()
+    areas, normal = both.areas(EVERY), both.normalised(EVERY)
     assert both.shares.tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     for e in range(3):
         for c in range(2):
@@ -120,19 +123,26 @@ def test_areas_against_numpy_and_normalising_against_the_ends() -> None:
     np.testing.assert_allclose(normal.deletion[..., [0, -1]] - np.array([1, 0]), 0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("full", "defined"), [(2.0, False), (2.0 * (1 + LEAST_SPAN / 2), False), (2.01, True), (1.9, True)]
-)
-def test_without_a_span_nothing_is_normalised(full: float, defined: bool) -> None:
-    curve = np.array([[2.0, 5.0, full]])
+def test_what_is_not_chosen_or_has_no_span_is_not_normalised() -> None:
+    curve = np.array([[2.0, 5.0, 3.0], [2.0, 5.0, 3.0], [2.0, 5.0, 2.0]])
     both = Curves(curve, curve[:, ::-1])
-    areas = both.areas()
-    assert both.defined.tolist() == [defined]
-    assert np.isfinite(areas["insertion"]).tolist() == np.isfinite(areas["deletion"]).tolist() == [defined]
-    assert areas["insertion_raw"][0] == areas["deletion_raw"][0] == pytest.approx((2 + 10 + full) / 4)
-    assert both.span[0] == pytest.approx(full - 2)
-    nothing = Curves(np.zeros((1, 3)), np.zeros((1, 3)))
-    assert not nothing.defined.any()
+    areas = both.areas(np.array([True, False, True]))
+    assert np.isfinite(areas["insertion"]).tolist() == np.isfinite(areas["deletion"]).tolist() == [True, False, False]
+    np.testing.assert_allclose(areas["insertion_raw"], [15 / 4, 15 / 4, 14 / 4])
+    assert both.span.tolist() == [1, 1, 0]
+
+
+def test_cases_are_normalised_where_the_full_input_clearly_agrees_more() -> None:
+    random = np.random.default_rng(5)
+    span, concepts = random.standard_normal(60), random.integers(0, 4, 60)
+    concepts[concepts == 2] = 3  # a number without a case
+    found = normalisable(span, concepts)
+    assert 5 < found.sum() < 35
+    for case in range(60):
+        usual = np.mean([abs(span[other]) for other in range(60) if concepts[other] == concepts[case]])
+        assert found[case] == (span[case] > 0 and span[case] >= LEAST_SPAN * usual)
+    assert not normalisable(np.zeros(3), np.zeros(3, dtype=np.int64)).any()
+    assert not len(normalisable(np.zeros(0), np.zeros(0, dtype=np.int64)))
 
 
 def test_columns_are_independent_and_explainers_may_be_stacked() -> None:

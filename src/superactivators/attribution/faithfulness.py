@@ -19,8 +19,9 @@ from superactivators.errors import StudyError
 
 STEPS = 20
 
-LEAST_SPAN = 1e-3
-"""Full and empty input must differ by more than this share of the larger of the two, else nothing is normalised."""
+LEAST_SPAN = 0.5
+"""Curves are normalised where the full input agrees more with the concept than the empty one, by at least this share of
+what is usual for the concept; ratios to smaller differences, or to negative ones, say nothing about a map."""
 
 
 @runtime_checkable
@@ -63,37 +64,56 @@ class Curves:
         """Full minus empty input; where it is negative the hidden input agrees more with the concept."""
         return np.asarray(self.insertion[..., -1] - self.insertion[..., 0])
 
-    @property
-    def defined(self) -> Bool[np.ndarray, "*explainers columns"]:
-        """Where curves can be normalised; see `LEAST_SPAN`. The same for all maps of a column's concept."""
-        larger = np.maximum(np.abs(self.insertion[..., 0]), np.abs(self.insertion[..., -1]))
-        return np.asarray(np.abs(self.span) > LEAST_SPAN * larger)
-
-    def normalised(self) -> Curves:
+    def normalised(self, chosen: Bool[np.ndarray, "*columns"]) -> Curves:
         """Put the empty input at 0 and the full one at 1.
 
-        Nothing is clipped: where a part of the input agrees more than the whole, curves pass 1. NaN where not
-        `defined`.
+        Nothing is clipped: where a part of the input agrees more than the whole, curves pass 1.
+
+        Parameters
+        ----------
+        chosen : bool array that broadcasts to (..., columns)
+            Which curves to normalise, see `normalisable`; the others become NaN, and so do those without any span.
         """
         empty = self.insertion[..., :1]
-        span = np.where(self.defined, self.span, np.nan)[..., None]
+        span = np.where(chosen & (self.span != 0), self.span, np.nan)[..., None]
         return Curves((self.insertion - empty) / span, (self.deletion - empty) / span)
 
-    def areas(self) -> dict[str, Float[np.ndarray, "*explainers columns"]]:
+    def areas(self, chosen: Bool[np.ndarray, "*columns"]) -> dict[str, Float[np.ndarray, "*explainers columns"]]:
         """Areas under the curves by the trapezoid rule over the share of tokens.
+
+        Parameters
+        ----------
+        chosen : bool array that broadcasts to (..., columns)
+            As for `normalised`.
 
         Returns
         -------
         dict of str to float64 array of shape (..., columns)
             ``insertion`` and ``deletion`` of the normalised curves, ``insertion_raw`` and ``deletion_raw``.
         """
-        normalised = self.normalised()
+        normalised = self.normalised(chosen)
         return {
             "insertion": _area(normalised.insertion),
             "deletion": _area(normalised.deletion),
             "insertion_raw": _area(self.insertion),
             "deletion_raw": _area(self.deletion),
         }
+
+
+def normalisable(span: Float[np.ndarray, " cases"], concepts: Int[np.ndarray, " cases"]) -> Bool[np.ndarray, " cases"]:
+    """Tell which cases can be normalised; see `LEAST_SPAN`. It depends on the inputs only, not on any map.
+
+    Parameters
+    ----------
+    span : float array of shape (cases,)
+        Full minus empty input.
+    concepts : int array of shape (cases,)
+        What is usual is the mean absolute span of a concept's cases.
+    """
+    if not len(span):
+        return np.zeros(0, dtype=bool)
+    usual = np.bincount(concepts, weights=np.abs(span)) / np.maximum(np.bincount(concepts), 1)
+    return np.asarray((span > 0) & (span >= LEAST_SPAN * usual[concepts]))
 
 
 def curves(scene: Perturbed, maps: Float[np.ndarray, "*explainers tokens columns"], steps: int = STEPS) -> Curves:

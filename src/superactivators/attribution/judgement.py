@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from superactivators.attribution.cases import Cases
 from superactivators.attribution.evaluation import Outcome, draw, evaluate_maps, references
-from superactivators.attribution.faithfulness import Curves
+from superactivators.attribution.faithfulness import Curves, normalisable
 from superactivators.attribution.hybrid import ALPHAS
 from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.plan import SurveyPlan
@@ -67,7 +67,9 @@ def judge(
     }
     cases = {split: _cases(part, labels, concepts) for split, part in parts.items()}
     flat = {split: _maps(part) for split, part in parts.items()}
-    areas = _areas(parts["test"])
+    drawn = _curves(parts["test"])
+    usable = normalisable(drawn.span[0, 0], cases["test"].concepts)
+    areas = drawn.areas(usable)
     outcomes: dict[tuple[str, str], Outcome] = {}
     for e, name in enumerate(names):
         for side, objective in enumerate(OBJECTIVES):
@@ -84,13 +86,12 @@ def judge(
     draws = draw(cases["test"], plan.resamples, plan.seed)
     tables = tabulate({**outcomes, **floor}, concepts, draws)
     fallback = np.concatenate([record.fallback for _, record in parts["test"]])
-    drawn = _curves(parts["test"])[0]
     summary: dict[str, Any] = {
         "explainers": {name: repr(explainer) for name, explainer in plan.explainers.items()},
         "samples": {split: len(part) for split, part in parts.items()},
         "cases": {split: len(part) for split, part in cases.items()},
         "fallback_cases": int(fallback.sum()),
-        "cases_without_normalised_curves": int((~drawn.defined[0, 0]).sum()),
+        "cases_without_normalised_curves": int((~usable).sum()),
         "cases_where_the_hidden_input_agrees_more": int((drawn.span[0, 0] < 0).sum()),
         "seconds": round(seconds, 1),
         "seconds_per_sample": _means(records, "seconds", names),
@@ -100,7 +101,7 @@ def judge(
         aggregates=tables.aggregates,
         concepts=tables.concepts,
         comparisons=tables.comparisons,
-        curves=_curve_table(parts["test"], names),
+        curves=_curve_table(drawn.normalised(usable), names),
         hybrid=_hybrid(parts, cases, concepts, plan, draws),
         sanity=_sanity(parts["test"], names, plan),
         examples=_examples(parts["test"][: plan.examples], labels, concepts, outcomes),
@@ -140,8 +141,8 @@ def _maps(part: Sequence[tuple[int, Record]]) -> Float[np.ndarray, "e sides rows
     return np.concatenate(runs, axis=2)
 
 
-def _curves(part: Sequence[tuple[int, Record]]) -> tuple[Curves, Curves]:
-    """Curves of all cases, (explainers, sides, cases, points), raw and normalised."""
+def _curves(part: Sequence[tuple[int, Record]]) -> Curves:
+    """Lay out the curves of all cases, (explainers, sides, cases, points)."""
     ends = []
     for name in ("insertion", "deletion"):
         runs = []
@@ -150,17 +151,11 @@ def _curves(part: Sequence[tuple[int, Record]]) -> tuple[Curves, Curves]:
             explainers, columns, points = drawn.shape
             runs.append(drawn.reshape(explainers, columns // SIDES, SIDES, points).transpose(0, 2, 1, 3))
         ends.append(np.concatenate(runs, axis=2))
-    raw = Curves(ends[0], ends[1])
-    return raw, raw.normalised()
+    return Curves(ends[0], ends[1])
 
 
-def _areas(part: Sequence[tuple[int, Record]]) -> dict[str, Float[np.ndarray, "e sides cases"]]:
-    return _curves(part)[0].areas()
-
-
-def _curve_table(part: Sequence[tuple[int, Record]], names: Sequence[str]) -> pa.Table:
-    """Mean normalised curves over the cases that have one."""
-    _, drawn = _curves(part)
+def _curve_table(drawn: Curves, names: Sequence[str]) -> pa.Table:
+    """Average normalised curves over the cases that have one."""
     known = ~np.isnan(drawn.insertion).any(axis=(0, 1, 3))
     rows = [
         {"explainer": name, "objective": objective, "share": float(share), "insertion": up, "deletion": down}
