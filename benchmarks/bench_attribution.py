@@ -81,7 +81,8 @@ def main() -> None:
 
     columns = 2 * len(concepts)
     scene = make()
-    scene.values(np.ones((4, scene.n_tokens), dtype=bool))  # warm
+    for explainer in build_explainers(SAMPLERS, budget=4).values():  # what is imported and allocated once
+        explainer.maps(scene)
     depth = {
         name: int(site[6:-1]) for name, site in zip(scene.objectives.concepts, scene.objectives.sites, strict=True)
     }

@@ -86,13 +86,15 @@ def judge(
     draws = draw(cases["test"], plan.resamples, plan.seed)
     tables = tabulate({**outcomes, **floor}, concepts, draws)
     fallback = np.concatenate([record.fallback for _, record in parts["test"]])
+    judged = next(iter(outcomes.values())).estimable[cases["test"].concepts]
     summary: dict[str, Any] = {
         "explainers": {name: repr(explainer) for name, explainer in plan.explainers.items()},
         "samples": {split: len(part) for split, part in parts.items()},
         "cases": {split: len(part) for split, part in cases.items()},
-        "fallback_cases": int(fallback.sum()),
-        "cases_without_normalised_curves": int((~usable).sum()),
-        "cases_where_the_hidden_input_agrees_more": int((drawn.span[0, 0] < 0).sum()),
+        "judged_cases": int(judged.sum()),
+        "fallback_cases": int(fallback[judged].sum()),
+        "cases_with_normalised_curves": int((usable & judged).sum()),
+        "cases_where_the_hidden_input_agrees_more": int(((drawn.span[0, 0] < 0) & judged).sum()),
         "seconds": round(seconds, 1),
         "seconds_per_sample": _means(records, "seconds", names),
         "forwards_per_sample": _means(records, "forwards", names),
