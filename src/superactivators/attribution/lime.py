@@ -49,16 +49,7 @@ class Lime:
         check_amount("alpha", self.alpha)
 
     def maps(self, scene: MaskableScene) -> Float[np.ndarray, "tokens columns"]:
-        """Give one map for each column of the scene.
-
-        Parameters
-        ----------
-        scene : MaskableScene
-
-        Returns
-        -------
-        float32 array of shape (tokens, columns)
-        """
+        """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""
         keep = halves(scene, self.budget, grain=self.grain)
         values = scene.values(keep).astype(np.float64)
         # The SVD also solves alpha = 0 with too few masks, where the other solvers fail.

@@ -46,15 +46,7 @@ class Occlusion:
                 check_whole(name, getattr(self, name), 1)
 
     def maps(self, scene: MaskableScene) -> Float[np.ndarray, "tokens columns"]:
-        """Give one map for each column of the scene.
-
-        Parameters
-        ----------
-        scene : MaskableScene
-
-        Returns
-        -------
-        float32 array of shape (tokens, columns)
+        """Give one map for each column; see `superactivators.attribution.explainer.Explainer`.
 
         Raises
         ------

@@ -43,16 +43,7 @@ class Rise:
         check_whole("grain", self.grain, 1)
 
     def maps(self, scene: MaskableScene) -> Float[np.ndarray, "tokens columns"]:
-        """Give one map for each column of the scene.
-
-        Parameters
-        ----------
-        scene : MaskableScene
-
-        Returns
-        -------
-        float32 array of shape (tokens, columns)
-        """
+        """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""
         keep = halves(scene, self.budget, grain=self.grain)
         values = scene.values(keep).astype(np.float64)
         values -= values.mean(axis=0)

@@ -45,15 +45,7 @@ class KernelShap:
         check_whole("budget", self.budget, 2)
 
     def maps(self, scene: MaskableScene) -> Float[np.ndarray, "tokens columns"]:
-        """Give one map for each column of the scene.
-
-        Parameters
-        ----------
-        scene : MaskableScene
-
-        Returns
-        -------
-        float32 array of shape (tokens, columns)
+        """Give one map for each column; see `superactivators.attribution.explainer.Explainer`.
 
         Raises
         ------
@@ -103,15 +95,7 @@ class ShapIq:
             raise StudyError(f"explainer: the order of shap-iq must be 1 or 2; got {self.order!r}")
 
     def maps(self, scene: MaskableScene) -> Float[np.ndarray, "tokens columns"]:
-        """Give one map for each column of the scene.
-
-        Parameters
-        ----------
-        scene : MaskableScene
-
-        Returns
-        -------
-        float32 array of shape (tokens, columns)
+        """Give one map for each column; see `superactivators.attribution.explainer.Explainer`.
 
         Raises
         ------
