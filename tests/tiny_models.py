@@ -46,13 +46,19 @@ def _wrap(tokenizer: Tokenizer, **special: Any) -> Any:
 def word_piece_tokenizer() -> Any:
     """Lower-casing word pieces between [CLS] and [SEP], as BERT has them."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     latin = [sentence for number, sentence in enumerate(SENTENCES) if number not in (4, 5)]  # leaves [UNK] to be seen
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(latin, trainer)
+    words = {word for sentence in latin for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(sentence))}
+    # made by hand, since what the trainer learns differs from run to run: letters, short words, long ones in two pieces
+    pieces = {word[:4] for word in words} | {f"##{word[4:]}" for word in words if len(word) > 4}
+    letters = {letter for word in words for letter in word}
+    vocabulary = [*special, *sorted(letters | {f"##{letter}" for letter in letters} | pieces)]
+    tokenizer = Tokenizer(
+        models.WordPiece(vocab={piece: number for number, piece in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return _wrap(
         tokenizer,

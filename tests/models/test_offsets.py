@@ -7,7 +7,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tiny_models
@@ -143,6 +143,7 @@ ALPHABET = st.sampled_from([*"aeT. ,'\t\n", "é", "e\u0301", "ß", "😀", "日"
 
 
 @settings(max_examples=60, deadline=None)
+@example("e\u0301\u200b\u200b", "bytes, composed")
 @given(st.lists(ALPHABET, min_size=1, max_size=20).map("".join), st.sampled_from(BYTES))
 def test_any_text_survives_the_loss_of_its_offsets(text, name):
     if not text.strip():

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, final
 
 BLANK_PIECE = "\u2581"  # the sign with which SentencePiece writes a blank
-FOLD_LEVELS = 3
+FOLD_LEVELS = 4
 
 
 @final
@@ -94,7 +94,7 @@ class TokenSurfaces:
 
     def droppable(self, char: str) -> bool:
         """Whether a tokenizer may leave a character out: blanks, marks, control signs and what it normalises away."""
-        if not fold_char(char, 2) or unicodedata.category(char) in ("Cn", "Co", "Cs") or char == "\ufffd":
+        if not fold_char(char, 3) or unicodedata.category(char) in ("Cn", "Co", "Cs") or char == "\ufffd":
             return True
         return self._normalizer is not None and not _strip(self._normalizer.normalize_str(char))
 
@@ -106,12 +106,18 @@ def fold(text: str, level: int) -> str:
 
 @lru_cache(maxsize=65536)
 def fold_char(char: str, level: int) -> str:
-    """Fold one character: no blanks (level 0); no case, compatibility forms and control signs (1); no accents (2)."""
+    """Fold one character.
+
+    No blanks (level 0); letters and their marks apart (1); no case, compatibility forms and control signs (2); no
+    accents (3).
+    """
     if char.isspace() or char == BLANK_PIECE:
         return ""
     if level == 0:
         return char
-    dropped = ("Cc", "Cf") if level == 1 else ("Cc", "Cf", "Mn", "Me")
+    if level == 1:
+        return unicodedata.normalize("NFD", char)
+    dropped = ("Cc", "Cf") if level == 2 else ("Cc", "Cf", "Mn", "Me")
     # marks go first: folding the case of one of them (U+0345) makes a letter of it
     bare = "".join(part for part in unicodedata.normalize("NFKD", char) if unicodedata.category(part) not in dropped)
     forms = unicodedata.normalize("NFKD", bare.casefold())
