@@ -218,7 +218,8 @@ def test_biases_without_a_place_are_told(text_scene: Make, monkeypatch: pytest.M
     monkeypatch.setattr(block.dense, "forward", lambda states: flat(block.dense, states.flatten(0, 1)))
     handle = block.register_forward_hook(lambda module, args, output: output.reshape(1, -1, output.shape[-1]))
     try:
-        with pytest.raises(ModelError, match=r"a Linear gives \(12, 48\).*biases=False") as caught:
+        rows = scene.n_tokens + 2  # [CLS] and [SEP]
+        with pytest.raises(ModelError, match=rf"a Linear gives \({rows}, 48\).*biases=False") as caught:
             FullGrad().maps(scene)
         assert "\n" not in str(caught.value)
         assert np.isfinite(FullGrad(biases=False).maps(scene)).all()
