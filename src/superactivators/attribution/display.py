@@ -64,7 +64,12 @@ def render_maps(
             rows.append(
                 f'<div style="margin:.6em 1em .6em 0;display:inline-block;vertical-align:top">{title}{drawn}</div>'
             )
-    return f'<div style="max-width:72em">{"".join(rows)}</div>'
+    marks = "underlined" if isinstance(sample, TextSample) else "framed"
+    legend = (
+        "Orange speaks for the concept, purple against it, each map by its largest value; "
+        f"{marks}: SuperActivators, or the highest token where there is none."
+    )
+    return f'<div style="max-width:72em"><div style="opacity:.7">{legend}</div>{"".join(rows)}</div>'
 
 
 def check_page(path: Path) -> None:
