@@ -17,8 +17,8 @@ from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.scene import Scene
 from superactivators.data.dataset import Sample, TextSample
 from superactivators.detection.detector import Detector
-from superactivators.detection.inference import Input, load_backbone, sample_of
-from superactivators.errors import DataError, StudyError
+from superactivators.detection.inference import Input, load_backbone, refuse_single, sample_of
+from superactivators.errors import StudyError
 from superactivators.models.backbone import MAX_BATCH_TOKENS, Backbone
 from superactivators.models.encoding import Encoding
 
@@ -183,10 +183,7 @@ def attribute(
     ModelError
         If the backbone is not the detector's, or an explainer needs a package that is not installed.
     """
-    if isinstance(inputs, str | Path):
-        raise DataError(
-            f"inputs must be a list of texts or images, but one was given ({str(inputs)!r:.60}); wrap it in []"
-        )
+    refuse_single(inputs)
     common = {} if budget is None else {"budget": budget}
     built = build_explainers(methods, options, **common)
     model = load_backbone(detector) if backbone is None else backbone

@@ -87,7 +87,7 @@ def attribute_samples(
         draw_samples(labels, detector.concepts, split, number, plan.seed)
         for split, number in (("cal", plan.cal_samples), ("test", plan.test_samples))
     )
-    checked = set(test[: plan.sanity_samples].tolist())
+    tested, checked = set(test.tolist()), set(test[: plan.sanity_samples].tolist())
     explained = [f"{name}={explainer!r}" for name, explainer in plan.explainers.items()]
     inputs = [detector.fingerprint, backbone.fingerprint, dataset.fingerprint]
     made_from = fingerprint([VERSION, inputs, explained, hiding, plan.steps, plan.seed])
@@ -114,7 +114,7 @@ def attribute_samples(
             dataset.samples[number],
             asked[number],
             plan,
-            on_test=number in set(test.tolist()),
+            on_test=number in tested,
             randomised=randomised if number in checked else {},
         )
         if folder is not None:

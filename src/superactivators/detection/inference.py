@@ -141,16 +141,21 @@ def detect(detector: Detector, inputs: Sequence[Input], backbone: Backbone | Non
     ModelError
         If the backbone is not the detector's.
     """
-    if isinstance(inputs, str | Path):
-        raise DataError(
-            f"inputs must be a list of texts or images, but one was given ({str(inputs)!r:.60}); wrap it in []"
-        )
+    refuse_single(inputs)
     model = load_backbone(detector) if backbone is None else backbone
     detector.check_backbone(model.fingerprint, model.name)
     for start in range(0, len(inputs), BATCH):
         part = inputs[start : start + BATCH]
         samples = [sample_of(item, start + number, model.modality) for number, item in enumerate(part)]
         yield from _detect_batch(detector, samples, part, model)
+
+
+def refuse_single(inputs: Sequence[Input]) -> None:
+    """Raise ``DataError`` if one input was given where a list of them is needed."""
+    if isinstance(inputs, str | Path):
+        raise DataError(
+            f"inputs must be a list of texts or images, but one was given ({str(inputs)!r:.60}); wrap it in []"
+        )
 
 
 def sample_of(item: Input, number: int, modality: str) -> Sample:

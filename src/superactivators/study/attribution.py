@@ -118,7 +118,7 @@ def attribute_study(
         return None
     kind = settings.attribution.kind or detection.summary["best_kind_on_cal"]
     studied = {item.kind for item in detection.thresholds if item.method == REFERENCE}
-    kinds = [name for name in studied if (folder / "detectors" / name).is_dir()]
+    kinds = [name for name in sorted(studied) if (folder / "detectors" / name).is_dir()]
     if not kinds:
         raise StudyError(f"[attribution] needs a detector; name {REFERENCE!r} among the methods of [detection]")
     if kind not in kinds:
