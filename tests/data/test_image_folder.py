@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from small_data import picture, planted_images, write_image, write_lines
-from superactivators.data.dataset import ImageSample, open_image
+from superactivators.data.dataset import ImageSample
 from superactivators.data.image_folder import read_image_folder
+from superactivators.data.pixels import open_image
 from superactivators.errors import DataError
 
 GOOD = {"id": "good", "image": "good.png", "mask": "good-mask.png"}
@@ -98,7 +99,7 @@ def test_masks_of_one_channel_are_read_as_ids(folder: Path, mode: str) -> None:
     made.save(folder / "mode.png")
     write_lines(folder / "samples.jsonl", [{"id": "a", "image": "good.png", "mask": "mode.png"}])
     mask = read_image_folder(folder).samples[0].load_mask()  # type: ignore[union-attr]
-    np.testing.assert_array_equal(mask, ids)
+    np.testing.assert_array_equal(mask, ids[None])
 
 
 def bad(**fields: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def test_built_in_names(name: str) -> None:
         ("", {}, "holds neither data.jsonl"),
         ("a text in place of a path " * 300, {}, "no such folder"),
         ("nul\0byte", {}, "no such folder"),
-        ("passages", {"colour": 3}, "does not take these options"),
+        ("passages", {"colour": 3}, "has no option .colour.; Known: seed, size"),
         ("no/such/folder", {"size": 3}, "options size are for registered data sets"),
     ],
 )

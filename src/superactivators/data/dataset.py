@@ -7,21 +7,18 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, TypeAlias, final
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Integer
 from PIL import Image
 
+from superactivators.data.pixels import Pixels, content_hash, image_size, open_image, open_mask
 from superactivators.errors import DataError, allowed
 
 SPLITS = ("train", "cal", "test")
 VOID = 255
 """Mask id of pixels that nobody labelled: they count neither for nor against any concept."""
-
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for a file that it cannot read."""
 
 Modality: TypeAlias = Literal["text", "image"]
 
@@ -74,10 +71,12 @@ class ImageSample:
     ----------
     id : str
         Unique in its data set.
-    image : Path or uint8 array of shape (height, width, 3)
-        A file that Pillow reads, or RGB pixels.
-    mask : Path or integer array of shape (height, width), or None
-        Class id of every pixel: a single-channel image file, or an array. 0 = none of the classes, 255 = unlabelled.
+    image : Path, uint8 array of shape (height, width, 3), or PixelSource
+        A file that Pillow reads, RGB pixels, or what makes them when asked.
+    mask : Path, integer array, PixelSource, a tuple of these, or None
+        Class id of every pixel: a single-channel image file, or an array of shape (height, width), or, where pixels
+        have several ids, (planes, height, width). A pixel carries the concepts of its ids in all planes. 0 = none of
+        the classes, 255 = unlabelled (in any plane: the pixel counts for nothing).
     labels : frozenset of str or None
         Concepts present in the image. None: those that have a token.
     split, group : str or None
@@ -85,62 +84,29 @@ class ImageSample:
     """
 
     id: str
-    image: Path | UInt8[np.ndarray, "h w 3"]
-    mask: Path | Integer[np.ndarray, "h w"] | None = None
+    image: Pixels
+    mask: Pixels | tuple[Pixels, ...] | None = None
     labels: frozenset[str] | None = None
     split: str | None = None
     group: str | None = None
 
     def load_image(self) -> Image.Image:
         """Open the picture as RGB; raises ``DataError`` if it cannot be read."""
-        if isinstance(self.image, np.ndarray):
-            return Image.fromarray(self.image)
         return open_image(self.image)
 
     def size(self) -> tuple[int, int]:
         """Width and height, from the header alone; raises ``DataError`` if the file cannot be read."""
-        if isinstance(self.image, np.ndarray):
-            return int(self.image.shape[1]), int(self.image.shape[0])
-        try:
-            with Image.open(self.image) as opened:
-                return opened.size
-        except _UNREADABLE as error:
-            raise DataError(
-                f"{self.image}: cannot be read as an image ({error}); give a PNG, JPEG or similar"
-            ) from error
+        return image_size(self.image)
 
-    def load_mask(self) -> Integer[np.ndarray, "h w"] | None:
-        """Read the class ids of the pixels, or None where the sample has no mask."""
-        if self.mask is None or isinstance(self.mask, np.ndarray):
-            return self.mask
-        try:
-            with Image.open(self.mask) as opened:
-                if opened.mode not in ("L", "P", "I", "I;16"):
-                    raise DataError(
-                        f"{self.mask}: a mask must have one channel of class ids, but its mode is {opened.mode!r}; "
-                        "save it as an 8-bit greyscale or palette PNG"
-                    )
-                return np.asarray(opened)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{self.mask}: cannot be read as a mask ({error}); give a PNG of class ids") from error
+    def load_mask(self) -> Integer[np.ndarray, "planes h w"] | None:
+        """Read the class ids of the pixels, in as many planes as pixels have ids; None without a mask."""
+        if self.mask is None:
+            return None
+        planes = [open_mask(part) for part in (self.mask if isinstance(self.mask, tuple) else (self.mask,))]
+        return planes[0] if len(planes) == 1 else np.concatenate(planes)
 
 
 Sample: TypeAlias = TextSample | ImageSample
-
-
-def open_image(path: Path) -> Image.Image:
-    """Open an image file as RGB.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not an image.
-    """
-    try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); give a PNG, JPEG or similar file") from error
 
 
 @final
@@ -275,16 +241,7 @@ class ConceptDataset:
                 digest.update(json.dumps(record).encode())
             else:
                 digest.update(json.dumps(record).encode())
-                digest.update(_content(sample.image))
-                digest.update(_content(sample.mask))
+                digest.update(content_hash(sample.image))
+                for part in sample.mask if isinstance(sample.mask, tuple) else (sample.mask,):
+                    digest.update(content_hash(part))
         return digest.hexdigest()
-
-
-def _content(source: Path | np.ndarray | None) -> bytes:
-    if source is None:
-        return b"none"
-    if isinstance(source, Path):
-        return hashlib.sha256(source.read_bytes()).digest()
-    return hashlib.sha256(
-        repr((source.shape, source.dtype.str)).encode() + np.ascontiguousarray(source).tobytes()
-    ).digest()

@@ -12,6 +12,7 @@ from PIL import Image
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample
 from superactivators.data.faults import Faults
 from superactivators.data.jsonl import Record, is_name, note_repeated_ids, read_records
+from superactivators.data.pixels import UNREADABLE, open_mask
 from superactivators.errors import DataError, allowed
 
 FILE = "samples.jsonl"
@@ -51,18 +52,19 @@ def read_image_folder(folder: Path, *, check_masks: bool = True) -> ConceptDatas
     for record in read_records(folder / FILE, faults):
         name = record.text("id", required=True)
         image = _file(record, folder, "image", required=True)
-        mask = _file(record, folder, "mask", required=False)
+        masks = _masks(record, folder)
         labels = record.strings("labels")
         for label in labels or ():
             if classes and label not in concepts:
                 record.fault(f"label {label!r} is not in {CLASSES}; {allowed(label, concepts)}")
         split, group = record.split(), record.text("group", required=False)
         if image is not None:
-            _check_pair(record, image, mask, classes, check_masks)
+            _check_pair(record, image, masks, classes, check_masks)
         if name is not None:
             named.append((record, name))
             if image is not None:
                 given = None if labels is None else frozenset(labels)
+                mask = masks[0] if len(masks) == 1 else masks or None
                 read.append(ImageSample(name, image, mask, given, split, group))
     note_repeated_ids(named)
     if not len(faults) and not read:
@@ -102,10 +104,19 @@ def _read_classes(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
     return classes
 
 
+def _masks(record: Record, folder: Path) -> tuple[Path, ...]:
+    """Read the field ``mask``: one path, or a list of them where pixels carry several ids."""
+    names = record.text_or_texts("mask")
+    found = [_inside(record, folder, "mask", name) for name in names]
+    return tuple(path for path in found if path is not None)
+
+
 def _file(record: Record, folder: Path, field: str, *, required: bool) -> Path | None:
     name = record.text(field, required=required)
-    if name is None:
-        return None
+    return None if name is None else _inside(record, folder, field, name)
+
+
+def _inside(record: Record, folder: Path, field: str, name: str) -> Path | None:
     path = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts:
         record.fault(f"{field} {name!r} must be a path within the data folder")
@@ -117,18 +128,23 @@ def _file(record: Record, folder: Path, field: str, *, required: bool) -> Path |
 
 
 def _check_pair(
-    record: Record, image: Path, mask: Path | None, classes: dict[int, tuple[str, ...]], decode: bool
+    record: Record, image: Path, masks: tuple[Path, ...], classes: dict[int, tuple[str, ...]], decode: bool
 ) -> None:
     try:
         with Image.open(image) as opened:
             size = opened.size
             if decode:
                 opened.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         record.fault(f"image {image.name!r} cannot be read ({str(error).splitlines()[0]})")
         return
-    if mask is None:
-        return
+    for mask in masks:
+        _check_mask(record, mask, size, classes, decode)
+
+
+def _check_mask(
+    record: Record, mask: Path, size: tuple[int, int], classes: dict[int, tuple[str, ...]], decode: bool
+) -> None:
     try:
         with Image.open(mask) as opened:
             mask_size = opened.size
@@ -137,11 +153,11 @@ def _check_pair(
                 f"mask {mask.name!r} is {mask_size[0]} x {mask_size[1]} pixels, but its image is {size[0]} x {size[1]}"
             )
         elif decode:
-            content = ImageSample(record.path.name, image, mask).load_mask()
+            content = open_mask(mask)
             known = np.array([0, VOID, *classes], dtype=np.int64)
-            unknown = np.setdiff1d(np.unique(np.asarray(content)), known)
+            unknown = np.setdiff1d(np.unique(content), known)
             if len(unknown):
                 record.fault(f"mask {mask.name!r} has ids that {CLASSES} does not name: {unknown[:8].tolist()}")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         message = str(error) if isinstance(error, DataError) else f"cannot be read ({str(error).splitlines()[0]})"
         record.fault(f"mask {mask.name!r}: {message}")

@@ -53,6 +53,13 @@ class Record:
             return None
         return value
 
+    def text_or_texts(self, name: str) -> list[str]:
+        """Read a non-blank string, or a list of them; empty where the field is absent."""
+        if isinstance(self._content.get(name), list):
+            return self.strings(name) or []
+        one = self.text(name, required=False)
+        return [] if one is None else [one]
+
     def strings(self, name: str) -> list[str] | None:
         """Read a list of strings; None where the field is absent."""
         value = self._content.get(name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from superactivators.data.dataset import SPLITS, ConceptDataset, TextSample
+from superactivators.data.dataset import SPLITS, ConceptDataset, Sample, TextSample
+from superactivators.data.pixels import content_hash
 from superactivators.errors import DataError
 
 
@@ -102,7 +104,15 @@ def _groups(dataset: ConceptDataset) -> np.ndarray:
     keys = []
     for sample in dataset.samples:
         own = f"group:{sample.group}" if sample.group is not None else f"id:{sample.id}"
-        content = sample.text if isinstance(sample, TextSample) else sample.image
-        parent[root(f"content:{content}" if not isinstance(content, np.ndarray) else own)] = root(own)
+        parent[root(_content_key(sample, own))] = root(own)
         keys.append(own)
     return np.array([root(key) for key in keys])
+
+
+def _content_key(sample: Sample, own: str) -> str:
+    """Key that samples of equal text or image share; arrays are not compared and stay by themselves."""
+    if isinstance(sample, TextSample):
+        return f"content:{sample.text}"
+    if isinstance(sample.image, np.ndarray):
+        return own
+    return f"content:{sample.image if isinstance(sample.image, Path) else content_hash(sample.image).hex()}"

@@ -231,11 +231,5 @@ def _image_sample(sample: Sample) -> ImageSample:
 
 def _size(sample: Sample) -> tuple[int, int]:
     """Height and width of an image; a file is opened, but its pixels are not read."""
-    image = _image_sample(sample).image
-    if isinstance(image, np.ndarray):
-        return int(image.shape[0]), int(image.shape[1])
-    try:
-        with Image.open(image) as opened:
-            return opened.height, opened.width
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{image}: cannot be read as an image ({error}); give a PNG, JPEG or similar file") from error
+    width, height = _image_sample(sample).size()
+    return height, width

@@ -177,5 +177,5 @@ def _mask(dataset: ConceptDataset, sample: ImageSample, concept: str) -> str | N
     if mask is None:
         return None
     classes = [identity for identity, names in dataset.classes.items() if concept in names]
-    inside = np.isin(mask, classes)
+    inside = np.asarray(np.isin(mask, classes).any(axis=0))
     return mask_uri(inside) if inside.any() else None

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from superactivators.artefacts import fingerprint, is_current
 from superactivators.data.dataset import ConceptDataset, Sample, TextSample
+from superactivators.data.pixels import content_hash
 from superactivators.errors import DataError, StoreError, StudyError, allowed
 from superactivators.models.backbone import Backbone
 from superactivators.models.encoding import Encoding
@@ -113,7 +114,7 @@ def inputs_fingerprint(dataset: ConceptDataset) -> str:
     """SHA-256 over ids and texts or pixels: all that states depend on, so that new labels need no new states."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
-        content = sample.text if isinstance(sample, TextSample) else _pixels(sample)
+        content = sample.text if isinstance(sample, TextSample) else content_hash(sample.image).hex()
         digest.update(json.dumps([sample.id, content]).encode())
     return digest.hexdigest()
 
@@ -246,10 +247,3 @@ def _converted(states: Tensor, dtype: torch.dtype, site: str) -> Tensor:
                 "store bfloat16 or float32 instead"
             )
     return converted
-
-
-def _pixels(sample: Sample) -> str:
-    assert not isinstance(sample, TextSample)  # noqa: S101  # callers branch on the type
-    if isinstance(sample.image, Path):
-        return hashlib.sha256(sample.image.read_bytes()).hexdigest()
-    return hashlib.sha256(repr(sample.image.shape).encode() + np.ascontiguousarray(sample.image).tobytes()).hexdigest()

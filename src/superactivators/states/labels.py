@@ -273,10 +273,10 @@ def _label_patches(
         mask = sample.load_mask()
         if mask is None:
             continue
-        if mask.shape[::-1] != sample.size():
+        if mask.shape[:0:-1] != sample.size():
             wide, high = sample.size()
             raise DataError(
-                f"sample {sample.id!r}: its mask is {mask.shape[1]} x {mask.shape[0]} pixels, "
+                f"sample {sample.id!r}: its mask is {mask.shape[2]} x {mask.shape[1]} pixels, "
                 f"but its image is {wide} x {high}; give a mask of the image's size"
             )
         foreign = mask[(mask < 0) | (mask >= len(table))]
@@ -284,7 +284,8 @@ def _label_patches(
             raise DataError(f"sample {sample.id!r}: mask id {int(foreign[0])} is not among the classes")
         grid = encoding.grids[number]
         start, end = encoding.offsets[number], encoding.offsets[number + 1]
-        pixels, labelled = _pixels_per_cell(mask, encoding.views[number], (int(grid[0]), int(grid[1])), table)
+        codes, carried, void = _merge_planes(mask, table)
+        pixels, labelled = _pixels_per_cell(codes, encoding.views[number], (int(grid[0]), int(grid[1])), carried, void)
         cells = encoding.cells[start:end]
         pixels, labelled = pixels[cells], labelled[cells]
         known[start:end] = labelled > 0
@@ -292,9 +293,23 @@ def _label_patches(
         token, concept = np.nonzero(inside)
         rows.append(token + start)
         columns.append(concept)
-        lost += (table[np.unique(mask)].any(axis=0)) & ~(pixels > 0).any(axis=0)
+        lost += carried[~void].any(axis=0) & ~(pixels > 0).any(axis=0)
     matrix = _pairs_to_csr(np.concatenate(rows), np.concatenate(columns), (encoding.n_tokens, len(dataset.concepts)))
     return matrix, known, {name: int(lost[number]) for name, number in column.items() if lost[number]}
+
+
+def _merge_planes(
+    mask: Integer[np.ndarray, "planes h w"], table: Integer[np.ndarray, "ids c"]
+) -> tuple[Int[np.ndarray, "h w"], Integer[np.ndarray, "k c"], Bool[np.ndarray, " k"]]:
+    """Give every combination of ids that pixels have a number, and say which concepts it carries and if it is void."""
+    codes = np.zeros(mask.shape[1:], dtype=np.int64)
+    carried, void = np.zeros((1, table.shape[1]), dtype=np.int64), np.zeros(1, dtype=bool)
+    for plane in mask:
+        pairs, inverse = np.unique(codes * len(table) + plane, return_inverse=True)
+        before, identity = np.divmod(pairs, len(table))
+        codes = inverse.reshape(codes.shape)
+        carried, void = carried[before] | table[identity], void[before] | (identity == VOID)
+    return codes, carried, void
 
 
 def _pixels_per_cell(
@@ -302,6 +317,7 @@ def _pixels_per_cell(
     view: Float[np.ndarray, " 4"],
     grid: tuple[int, int],
     table: Integer[np.ndarray, "ids c"],
+    void: Bool[np.ndarray, " ids"],
 ) -> tuple[Integer[np.ndarray, "cells c"], Integer[np.ndarray, " cells"]]:
     """Count, on the full-resolution mask, each cell's pixels of every concept and its labelled pixels.
 
@@ -321,4 +337,5 @@ def _pixels_per_cell(
     n_cells = grid[0] * grid[1]
     counts = np.bincount(cell * len(identities) + inverse.ravel(), minlength=n_cells * len(identities))
     counts = counts.reshape(n_cells, len(identities))
-    return counts @ table[identities], counts[:, identities != VOID].sum(axis=1)
+    held = ~void[identities]
+    return counts[:, held] @ table[identities[held]], counts[:, held].sum(axis=1)

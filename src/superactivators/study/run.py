@@ -159,11 +159,11 @@ def open_dataset(settings: StudySettings) -> ConceptDataset:
     """Load the data set of a study."""
     data = settings.data
     if data.path is not None:
-        dataset = load_dataset(Path(data.path), split_seed=settings.run.seed)
+        dataset = load_dataset(Path(data.path), format=data.format, split_seed=settings.run.seed, **data.options)
     else:
-        given = {"size": data.size, "seed": data.seed}
+        given: dict[str, Any] = {"size": data.size, "seed": data.seed}
         options = {name: value for name, value in given.items() if value is not None}
-        dataset = load_dataset(str(data.name), split_seed=settings.run.seed, **options)
+        dataset = load_dataset(str(data.name), split_seed=settings.run.seed, **options, **data.options)
     return dataset if data.concepts is None else dataset.with_concepts(data.concepts)
 
 

@@ -20,9 +20,11 @@ class _Section(BaseModel):
 
 
 class DataSettings(_Section):
-    """``[data]``: a folder (``path``) or a registered data set (``name``), its concepts, how tokens are labelled."""
+    """``[data]``: a path with its format, or a registered data set (``name``); its concepts, how tokens are labelled."""
 
     path: str | None = None
+    format: str | None = None
+    options: dict[str, Any] = {}
     name: str | None = None
     size: int | None = Field(default=None, gt=0)
     seed: int | None = Field(default=None, ge=0)
@@ -38,6 +40,10 @@ class DataSettings(_Section):
             raise ValueError("give either 'path' (a folder) or 'name' (a registered data set)")
         if self.path is not None and (self.size is not None or self.seed is not None):
             raise ValueError("'size' and 'seed' are for registered data sets, not for a path")
+        if self.path is None and self.format is not None:
+            raise ValueError("'format' says how a path is to be read; a registered data set has none")
+        if self.path is not None and self.options and self.format is None:
+            raise ValueError("'options' are for a 'format' or a registered data set; name the format of the path")
         return self
 
 

@@ -6,11 +6,11 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from superactivators.data.dataset import ImageSample, Sample, TextSample
+from superactivators.data.pixels import content_hash
 from superactivators.study.checks.check import Finding, check, counted, named
 from superactivators.study.checks.inputs import CheckInputs
 from superactivators.study.checks.ranks import ranks_within
@@ -40,10 +40,7 @@ def _key(sample: Sample) -> bytes:
     if isinstance(sample, TextSample):
         folded = unicodedata.normalize("NFKC", sample.text).casefold()
         return (_NO_WORD.sub(" ", folded).strip() or folded.strip()).encode()
-    if isinstance(sample.image, Path):
-        return hashlib.sha256(sample.image.read_bytes()).digest()
-    pixels = np.ascontiguousarray(sample.image)
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+    return content_hash(sample.image)
 
 
 @check("SA005", "samples stand in several splits")
