@@ -20,7 +20,7 @@ class _Section(BaseModel):
 
 
 class DataSettings(_Section):
-    """``[data]``: a path with its format, or a registered data set (``name``); its concepts, how tokens are labelled."""
+    """``[data]``: a path with its format, or a registered data set (``name``); concepts, how tokens are labelled."""
 
     path: str | None = None
     format: str | None = None
