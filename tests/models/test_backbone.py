@@ -65,7 +65,7 @@ def hooks_of(model):
 def plain_inputs(model, sample):
     """Inputs of one sample made without the package, and which of the model's positions are content tokens."""
     if model.modality == "image":
-        pixels = model.reader.processor(images=[sample.load_image()], return_tensors="pt")["pixel_values"]
+        pixels = model.reader.scheme.processor(images=[sample.load_image()], return_tensors="pt")["pixel_values"]
         inputs = {"pixel_values": pixels}
         if tuple(pixels.shape[2:]) != (32, 32) and "interpolate_pos_encoding" in model.runner.accepts:
             inputs["interpolate_pos_encoding"] = True

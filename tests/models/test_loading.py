@@ -130,12 +130,14 @@ def test_dual_models_load_the_tower_that_is_meant(family, copy, checkpoint):
     assert Backbone.from_pretrained(checkpoint(family), device="cpu").modality == "image"
     folder = copy(family)
     (folder / "preprocessor_config.json").unlink()
-    if family == "clip":
-        text = Backbone.from_pretrained(checkpoint(family), device="cpu", modality="text")
-        assert (text.modality, text.n_blocks) == ("text", 3)
-        assert Backbone.from_pretrained(folder, device="cpu").modality == "text"
-    else:  # transformers has no automatic class for SigLIP's text tower
-        refused(checkpoint(family), "the text tower .* cannot be loaded by itself", modality="text")
+    text = Backbone.from_pretrained(checkpoint(family), device="cpu", modality="text")
+    assert (text.modality, text.tower, text.n_blocks) == ("text", "language", 3)
+    assert Backbone.from_pretrained(folder, device="cpu").modality == "text"
+    refused(checkpoint(family), "texts are read by its language model", modality="text", tower="vision")
+    refused(checkpoint(family), "not known where its language model has image tokens", tower="language")
+    refused(checkpoint(family), "did you mean 'vision'", tower="visual")
+    refused(checkpoint("bert"), "has no vision tower", tower="vision")
+    refused(checkpoint(family), "has no setting 'sise'; did you mean 'size'", processor={"sise": 3})
     refused(folder, "no preprocessor_config", modality="image")
     refused(checkpoint("bert"), "reads texts", modality="image")
     refused(checkpoint("bert"), "did you mean 'text'", modality="texts")

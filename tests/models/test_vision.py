@@ -11,6 +11,7 @@ from PIL import Image
 from superactivators.data.dataset import ImageSample
 from superactivators.errors import DataError, ModelError
 from superactivators.models.backbone import Backbone
+from superactivators.models.families.pixel_grid import PixelGrid
 from superactivators.models.geometry import TOLERANCE, ImageGeometry, prove_geometry
 from superactivators.models.vision import ImageReader
 from tiny_models import IMAGE_FAMILIES
@@ -34,15 +35,16 @@ PROCESSORS = {
 
 
 def reader(processor, *, patch=(8, 8), geometry="processor"):
-    return ImageReader(
+    scheme = PixelGrid(
         processor,
         patch=patch,
         registers=0,
         trained_size=(32, 32),
         resizes_positions=False,
-        geometry=geometry,
+        squash=geometry == "squash",
         name="the processor",
     )
+    return ImageReader(scheme, geometry=geometry, name="the processor")
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
@@ -67,7 +69,7 @@ def test_a_marked_pixel_block_lands_in_the_patches_whose_box_holds_it(name, size
     for y, x in ((3, 5), (height // 2, width // 2), (height - 12, width - 14), (height // 3, 2 * width // 3)):
         marked = plain.copy()
         marked[y : y + 8, x : x + 8] = 250
-        change = np.abs(np.subtract(*(made.process([Image.fromarray(image)])[0] for image in (marked, plain)))).sum(0)
+        change = np.abs(np.subtract(*(made.scheme.picture([Image.fromarray(image)])[0] for image in (marked, plain)))).sum(0)
         rows = int(encoding.grids[0, 0])
         per_patch = change[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8).sum((1, 3)).ravel()
         overlap = np.clip(np.minimum(boxes[:, 2], x + 8) - np.maximum(boxes[:, 0], x), 0, None) * np.clip(
@@ -136,7 +138,7 @@ def test_an_unknown_size_rule_is_refused():
         ImageGeometry(resize={"longest_edge": 64}, crop=None, pad=None).place(50, 60)
     with pytest.raises(ModelError, match=r"turns 331 x 211 pixels into 32 x 32"):
         prove_geometry(
-            ImageGeometry({"height": 64, "width": 64}, None, None),
+            ImageGeometry({"height": 64, "width": 64}, None, None).place,
             lambda images: np.zeros((len(images), 3, 32, 32), dtype=np.float32),
             "it",
         )

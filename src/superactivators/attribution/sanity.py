@@ -19,6 +19,7 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
+from torch import nn
 
 from superactivators.concepts.bank import ConceptBank
 from superactivators.detection.detector import Detector
@@ -116,7 +117,7 @@ def with_random_model(backbone: Backbone, seed: int = 0, *, first_block: int = 0
     result.blocks_path, result.blocks = find_blocks(result.model, result.model.config)
     result.runner = ForwardRunner(result.model, list(result.blocks), result.width)
     with torch.no_grad():
-        for name, parameter in result.blocks[first_block:].named_parameters():
+        for name, parameter in nn.ModuleList(result.blocks[first_block:]).named_parameters():
             if parameter.is_floating_point():
                 spread, mean = torch.std_mean(parameter.double(), correction=0)
                 drawn = _generator(seed, name).standard_normal(tuple(parameter.shape), dtype=np.float32)

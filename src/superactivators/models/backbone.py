@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
+from torch import nn
 
 from superactivators.data.dataset import Modality, Sample
 from superactivators.errors import ModelError
 from superactivators.models.batching import ForwardBatch, SampleReader
-from superactivators.models.blocks import block_count, find_blocks, state_width
+from superactivators.models.blocks import find_blocks, state_width
 from superactivators.models.capture import ForwardRunner
 from superactivators.models.collect import Captured, collect, to_device
 from superactivators.models.encoding import Encoding
+from superactivators.models.families.catalogue import image_family
+from superactivators.models.families.family import ImageParts
 from superactivators.models.identity import fingerprint_of
 from superactivators.models.layers import FINAL_NORM, LayerSpec, resolve_layers
-from superactivators.models.loading import Checkpoint, load_checkpoint, torch_device, torch_dtype
+from superactivators.models.loading import Checkpoint, Tower, load_checkpoint, torch_device, torch_dtype
 from superactivators.models.quiet import quiet_transformers
 from superactivators.models.text import TextReader
-from superactivators.models.vision import ImageReader
+from superactivators.models.vision import ImageReader, check_geometry
 
 MAX_BATCH_TOKENS = 4096
 """Tokens, padding included, that run in one forward pass unless told otherwise."""
@@ -48,6 +51,8 @@ class Backbone:
     name : str
     modality : str
         ``"text"`` or ``"image"``.
+    tower : str
+        Which part of a checkpoint with several is read: ``"vision"`` or ``"language"``.
     n_blocks : int
         Number of transformer blocks L.
     width : int
@@ -73,6 +78,7 @@ class Backbone:
     ) -> None:
         self.name = name
         self.modality: Modality = checkpoint.modality
+        self.tower: Tower = checkpoint.tower
         self.options: dict[str, Any] = (
             {"geometry": geometry}
             if checkpoint.modality == "image"
@@ -80,15 +86,22 @@ class Backbone:
         )
         self.model = checkpoint.model.eval()
         config = self.model.config
-        self.n_blocks = block_count(config)
-        self.width = state_width(config)
-        self.blocks_path, self.blocks = find_blocks(self.model, config)
-        self.runner = ForwardRunner(self.model, list(self.blocks), self.width)
+        self.blocks: Sequence[nn.Module]
         self.reader: SampleReader
         if checkpoint.modality == "text":
+            self.blocks_path, self.blocks = find_blocks(self.model, config)
+            self.width = state_width(config)
+            self.runner = ForwardRunner(self.model, self.blocks, self.width)
             self.reader = self._text_reader(checkpoint.preparer, long_texts, window_overlap)
         else:
-            self.reader = self._image_reader(checkpoint.preparer, geometry)
+            check_geometry(geometry)
+            family = image_family(config, language=checkpoint.tower == "language")
+            self.blocks_path, self.blocks = family.blocks(self.model, config)
+            self.width = family.width(config)
+            self.runner = ForwardRunner(self.model, self.blocks, self.width, family.final)
+            parts = ImageParts(self.model, checkpoint.preparer, checkpoint.tokenizer, geometry, name)
+            self.reader = ImageReader(family.scheme(parts), geometry=geometry, name=f"the image processor of {name}")
+        self.n_blocks = len(self.blocks)
 
     @classmethod
     def from_pretrained(
@@ -101,6 +114,8 @@ class Backbone:
         long_texts: str = "window",
         window_overlap: float = 0.25,
         modality: str | None = None,
+        tower: str | None = None,
+        processor: Mapping[str, Any] | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> Backbone:
@@ -122,8 +137,13 @@ class Backbone:
         window_overlap : float
             Share of a window that the next one repeats.
         modality : str, optional
-            ``"text"`` or ``"image"`` for a checkpoint with both towers; default: images if its folder holds an image
+            ``"text"`` or ``"image"`` for a checkpoint that reads both; default: images if its folder holds an image
             processor.
+        tower : str, optional
+            Where images are looked at in a checkpoint with several parts: ``"vision"`` (default), the tokens of its
+            vision tower, or ``"language"``, the image tokens inside its language model.
+        processor : mapping, optional
+            Settings of the image processor that replace the checkpoint's, such as ``{"max_image_tiles": 1}``.
         revision : str, optional
             Branch, tag or commit of a hub id.
         local_files_only : bool
@@ -145,6 +165,8 @@ class Backbone:
             device=torch_device(device),
             dtype=torch_dtype(dtype),
             modality=modality,
+            tower=tower,
+            processor=processor,
             revision=revision,
             local_files_only=local_files_only,
         )
@@ -152,6 +174,8 @@ class Backbone:
         given = {
             "dtype": str(dtype).removeprefix("torch.") if dtype else None,
             "modality": modality,
+            "tower": tower,
+            "processor": dict(processor) if processor else None,
             "revision": revision,
         }
         backbone.options |= {key: value for key, value in given.items() if value is not None}
@@ -342,29 +366,6 @@ class Backbone:
             )
         return not torch.equal(seen[0][0], seen[0][1])
 
-    def _image_reader(self, processor: Any, geometry: str) -> ImageReader:
-        config = self.model.config
-        patch, trained = getattr(config, "patch_size", None), getattr(config, "image_size", None)
-        if patch is None or trained is None:
-            raise ModelError(
-                f"{self.name}: its config names no patch_size and image_size, so its patches cannot be located; "
-                "only vision transformers with one grid of patches can be used"
-            )
-        return ImageReader(
-            processor,
-            patch=_pair(patch),
-            registers=int(getattr(config, "num_register_tokens", 0) or 0),
-            trained_size=_pair(trained),
-            resizes_positions="interpolate_pos_encoding" in self.runner.accepts,
-            geometry=geometry,
-            name=f"the image processor of {self.name}",
-        )
-
 
 def _ignore(site: str, states: torch.Tensor) -> None:
     """Receive nothing: a plain pass has no sites."""
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    """Height and width from a number or from two."""
-    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))

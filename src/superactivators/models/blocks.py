@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
 from superactivators.errors import ModelError
 
-_COUNT_NAMES = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+_COUNT_NAMES = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth")
 _WIDTH_NAMES = ("hidden_size", "d_model", "n_embd", "dim")
 
 
@@ -44,11 +44,12 @@ def state_width(config: Any) -> int:
     return _first(config, _WIDTH_NAMES, "width")
 
 
-def find_blocks(model: nn.Module, config: Any) -> tuple[str, nn.ModuleList]:
+def find_blocks(model: nn.Module, config: Any) -> tuple[str, Sequence[nn.Module]]:
     """Find the list of transformer blocks.
 
     The blocks are the ``nn.ModuleList`` of modules of one class whose length is the number of layers in the config;
-    where several lists qualify, the one with the shortest path.
+    where several lists qualify, the one with the shortest path. Blocks that the config calls cross-attention layers
+    read images only, and are left out: without an image the model skips them.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def find_blocks(model: nn.Module, config: Any) -> tuple[str, nn.ModuleList]:
     -------
     path : str
         Such as ``"encoder.layer"``.
-    blocks : nn.ModuleList of length L
+    blocks : sequence of nn.Module
 
     Raises
     ------
@@ -68,18 +69,20 @@ def find_blocks(model: nn.Module, config: Any) -> tuple[str, nn.ModuleList]:
         If no list, or more than one list at the same depth, qualifies.
     """
     count = block_count(config)
-    found = [
-        (path.count("."), path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count and len({type(block) for block in module}) == 1
-    ]
+    skipped = set(getattr(config, "cross_attention_layers", None) or ())
+    found: list[tuple[int, str, Sequence[nn.Module]]] = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            blocks = [block for number, block in enumerate(module) if number not in skipped]
+            if len({type(block) for block in blocks}) == 1:
+                found.append((path.count("."), path, blocks))
     if not found:
         raise ModelError(
             f"{type(model).__name__} has no list of {count} modules of one class, so its blocks cannot be found; "
             "only plain stacks of transformer blocks can be used"
         )
     depth = min(found, key=lambda entry: entry[0])[0]
-    shallow = [(path, module) for level, path, module in found if level == depth]
+    shallow = [(path, blocks) for level, path, blocks in found if level == depth]
     if len(shallow) > 1:
         raise ModelError(
             f"{type(model).__name__} has several lists of {count} modules ({', '.join(path for path, _ in shallow)}), "

@@ -30,6 +30,8 @@ class ForwardRunner:
         Its transformer blocks, in order.
     width : int
         Width that every state must have.
+    final : function of the model's output
+        Gives the states of the site ``final_norm``.
 
     Attributes
     ----------
@@ -37,10 +39,17 @@ class ForwardRunner:
         Names of the arguments that the model's ``forward`` takes.
     """
 
-    def __init__(self, model: nn.Module, blocks: Sequence[nn.Module], width: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Sequence[nn.Module],
+        width: int,
+        final: Callable[[Any], Tensor] = lambda output: output.last_hidden_state,
+    ) -> None:
         self._model = model
         self._blocks = list(blocks)
         self._width = width
+        self._final = final
         self.accepts = frozenset(inspect.signature(model.forward).parameters)
 
     def run(
@@ -112,7 +121,7 @@ class ForwardRunner:
             for handle in handles:
                 handle.remove()
         if n_blocks in places:
-            hand_over(n_blocks, output.last_hidden_state)
+            hand_over(n_blocks, self._final(output))
         wrong = [f"{site} {times} times" for site, times in fired.items() if times != 1]
         if wrong:
             raise ModelError(
@@ -122,8 +131,13 @@ class ForwardRunner:
         return output
 
     def _checked(self, value: Any, site: str) -> Float[Tensor, "batch seq d"]:
-        """Take the states out of what a block returns: a tensor, or a tuple that begins with it."""
+        """Take the states out of what a block returns: a tensor, or a tuple that begins with it.
+
+        Towers that pack all images into one sequence give it without a batch.
+        """
         state = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(state, Tensor) and state.ndim == 2:
+            state = state[None]
         if (
             not isinstance(state, Tensor)
             or not state.is_floating_point()

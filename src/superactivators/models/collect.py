@@ -59,27 +59,26 @@ class _Sink:
 
     def __init__(self, forward: ForwardPass) -> None:
         self._forward = forward
-        self._layout: Layout | None = None
-        self._rows: Tensor | None = None
+        self._layouts: dict[int, Layout] = {}
         self.tokens: dict[str, Tensor] = {}
         self.pieces: dict[str, Tensor] = {}
 
     @property
     def layout(self) -> Layout:
-        assert self._layout is not None  # noqa: S101  (states have arrived)
-        return self._layout
+        return next(iter(self._layouts.values()))
 
     def receive(self, site: str, states: Float[Tensor, "batch seq d"]) -> None:
-        if self._layout is None or self._rows is None:
-            self._layout = self._forward.layout(states.shape[1])
-            self._rows = torch.from_numpy(self._layout.rows).to(states.device)
+        length = states.shape[1]  # in most models the same at all sites
+        if length not in self._layouts:
+            self._layouts[length] = self._forward.layout(length)
+        layout = self._layouts[length]
         flat = states.detach().reshape(-1, states.shape[-1])
-        rows = flat.index_select(0, self._rows)
+        rows = flat.index_select(0, torch.from_numpy(layout.rows).to(states.device))
         self.tokens[site] = _to_host(rows)
-        if self._layout.cls is not None:
-            whole = flat.index_select(0, torch.from_numpy(self._layout.cls).to(states.device)).float()
+        if layout.cls is not None:
+            whole = flat.index_select(0, torch.from_numpy(layout.cls).to(states.device)).float()
         else:
-            lengths = torch.from_numpy(self._layout.counts).to(states.device)
+            lengths = torch.from_numpy(layout.counts).to(states.device)
             whole = torch.segment_reduce(rows.float(), "sum", lengths=lengths, axis=0, initial=0)
         self.pieces[site] = _to_host(whole)
 

@@ -132,14 +132,16 @@ def _resized(size: dict[str, int], height: int, width: int) -> tuple[int, int]:
 
 
 def prove_geometry(
-    geometry: ImageGeometry, process: Callable[[Sequence[Image.Image]], Float[np.ndarray, "n c h w"]], name: str
+    place: Callable[[int, int], Placement],
+    process: Callable[[Sequence[Image.Image]], Float[np.ndarray, "n c h w"]],
+    name: str,
 ) -> float:
     """Send images of pixel coordinates through a processor and compare where they land with what was derived.
 
     Parameters
     ----------
-    geometry : ImageGeometry
-        As derived from the settings.
+    place : function of (height, width)
+        Where an image of this size lands, as derived from the settings.
     process : function of a list of images
         The processor itself; gives float pixels of shape (images, channels, height, width).
     name : str
@@ -157,7 +159,7 @@ def prove_geometry(
     """
     worst = 0.0
     for width, height in _PROOF_SIZES:
-        placement = geometry.place(height, width)
+        placement = place(height, width)
         ramp = _ramp(height, width)
         flat = [Image.new("RGB", (width, height), (level,) * 3) for level in (0, 255)]
         black, white, seen = (process([image])[0][:2] for image in (*flat, Image.fromarray(ramp)))

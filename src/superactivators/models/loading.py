@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,7 +18,11 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoToke
 from superactivators.data.dataset import Modality
 from superactivators.errors import ModelError, allowed
 from superactivators.models.bundled import PREFIX, Bundled, find_bundled
+from superactivators.models.families.catalogue import image_family
 from superactivators.models.quiet import quiet_transformers
+from superactivators.models.weights import part_class, part_prefix
+
+Tower: TypeAlias = Literal["vision", "language"]
 
 _DTYPES = {
     "float32": torch.float32,
@@ -53,11 +57,17 @@ class Checkpoint:
     model : transformers model
         In evaluation mode, without heads, on the wanted device.
     preparer : transformers tokenizer or image processor
+    tower : str
+        ``"vision"`` or ``"language"``.
+    tokenizer : transformers tokenizer or None
+        Of a language model that reads images.
     """
 
     modality: Modality
     model: Any
     preparer: Any
+    tower: Tower
+    tokenizer: Any = None
 
 
 def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
@@ -93,6 +103,8 @@ def load_checkpoint(
     device: torch.device,
     dtype: torch.dtype | None,
     modality: str | None,
+    tower: str | None,
+    processor: Mapping[str, Any] | None,
     revision: str | None,
     local_files_only: bool,
 ) -> Checkpoint:
@@ -107,6 +119,10 @@ def load_checkpoint(
         None: as the checkpoint says.
     modality : str or None
         Which tower of a checkpoint with two; None: images if the folder has an image processor.
+    tower : str or None
+        Where images are looked at: ``"vision"`` (None means the same) or ``"language"``.
+    processor : mapping or None
+        Settings of the image processor that replace the checkpoint's.
     revision : str or None
         Branch, tag or commit of a hub id.
     local_files_only : bool
@@ -124,18 +140,17 @@ def load_checkpoint(
     if isinstance(name, str) and name.startswith(PREFIX):
         found = find_bundled(name)
         if not isinstance(found, Bundled):
-            model, processor = found()
+            model, prepares = found()
             _check_asked(modality, "image", str(name))
-            return Checkpoint("image", model.to(device=device, dtype=dtype), processor)
+            return Checkpoint("image", model.to(device=device, dtype=dtype), prepares, "vision")
         folder = found.locate()
     else:
         folder = find_folder(name, revision=revision, local_files_only=local_files_only)
     config = _load_config(folder)
-    kind, config = _choose_tower(folder, config, modality)
-    model = _load_model(folder, config, dtype).eval().to(device)
-    loader = AutoTokenizer if kind == "text" else AutoImageProcessor
-    what = "tokenizer" if kind == "text" else "image processor"
-    if kind == "text" and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+    kind, part, chosen, of_class = _choose_tower(folder, config, modality, tower)
+    model = _load_model(folder, chosen, of_class, dtype, part=chosen is not config).eval().to(device)
+    needs_tokenizer = part == "language"
+    if needs_tokenizer and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise ModelError(
             f"{folder}: no tokenizer here (tokenizer.json is missing); save the model's tokenizer into the folder"
         )
@@ -144,8 +159,16 @@ def load_checkpoint(
             f"{folder}: no preprocessor_config.json, so it is not known how images are prepared; "
             "save the model's image processor into the folder"
         )
-    preparer = _calling(lambda: loader.from_pretrained(folder), folder, what)
-    return Checkpoint(kind, model, preparer)
+    tokenizer = None
+    if needs_tokenizer:
+        tokenizer = _calling(lambda: AutoTokenizer.from_pretrained(folder), folder, "tokenizer")
+    if kind == "text":
+        return Checkpoint(kind, model, tokenizer, part)
+    prepares = _calling(
+        lambda: AutoImageProcessor.from_pretrained(folder, **(processor or {})), folder, "image processor"
+    )
+    _check_settings(prepares, processor or {}, folder)
+    return Checkpoint(kind, model, prepares, part, tokenizer)
 
 
 def find_folder(name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Path:
@@ -247,28 +270,42 @@ def _check_asked(asked: str | None, have: Modality, name: str) -> None:
         raise ModelError(f"{name} reads {have}s, but modality={asked!r} was asked for; leave modality out")
 
 
-def _main_input(config: Any) -> str | None:
-    """Name of the input of the base model for a config; None if transformers has no base model for it."""
-    known = type(config) in MODEL_MAPPING
-    return str(MODEL_MAPPING[type(config)].main_input_name) if known else None
+def _base_class(config: Any) -> Any:
+    """Class of the base model for a config; None if transformers has none for it."""
+    return MODEL_MAPPING.get(type(config), None)
 
 
-def _choose_tower(folder: Path, config: Any, asked: str | None) -> tuple[Modality, Any]:
-    """Decide between text and images; a checkpoint with two towers gives the config of the wanted one."""
+def _check_settings(processor: Any, given: Mapping[str, Any], folder: Path) -> None:
+    known = [name for name in processor.to_dict() if not name.startswith("_")]
+    for name in given:
+        if name not in known:
+            raise ModelError(f"{folder}: its image processor has no setting {name!r}; {allowed(name, known)}")
+
+
+def _choose_tower(folder: Path, config: Any, asked: str | None, tower: str | None) -> tuple[Modality, Tower, Any, Any]:
+    """Decide between text and images, and which part is wanted; gives the config and the class of that part too."""
     if asked not in (None, "text", "image"):
         raise ModelError(f"unknown modality {asked!r}; {allowed(asked, ('text', 'image'))}")
-    towers = set(getattr(config, "sub_configs", {}) or {})
-    if {"text_config", "vision_config"} <= towers:
-        has_processor = (folder / "preprocessor_config.json").is_file()
+    if tower not in (None, "vision", "language"):
+        raise ModelError(f"unknown tower {tower!r}; {allowed(tower, ('vision', 'language'))}")
+    whole, kind = _base_class(config), _base_class(config)
+    main = None if whole is None else str(whole.main_input_name)
+    if {"text_config", "vision_config"} <= set(getattr(config, "sub_configs", {}) or {}):
+        has_processor = any((folder / file).is_file() for file in _PROCESSOR_FILES)
         wanted = asked or ("image" if has_processor else "text")
+        if wanted == "text" and tower == "vision":
+            raise ModelError(f"{folder}: texts are read by its language model; leave tower out")
+        if wanted == "image" and tower == "language":
+            image_family(config, language=True)
+            return "image", "language", config, whole
         part = getattr(config, "vision_config" if wanted == "image" else "text_config")
-        if _main_input(part) is None:
+        kind = _base_class(part) or (None if whole is None else part_class(whole, config, part))
+        if kind is None:
             raise ModelError(
                 f"{folder}: the {wanted} tower of model type {config.model_type!r} cannot be loaded by itself; "
                 "save that tower to a folder of its own"
             )
-        config = part
-    main = _main_input(config)
+        config, main = part, "pixel_values" if wanted == "image" else "input_ids"
     if main is None or main not in ("input_ids", "pixel_values"):
         raise ModelError(
             f"{folder}: model type {config.model_type!r} reads {main or 'nothing known'}; "
@@ -278,12 +315,15 @@ def _choose_tower(folder: Path, config: Any, asked: str | None) -> tuple[Modalit
         raise ModelError(
             f"{folder}: model type {config.model_type!r} is an encoder-decoder; only encoders and decoders can be used"
         )
-    kind: Modality = "text" if main == "input_ids" else "image"
-    _check_asked(asked, kind, str(folder))
-    return kind, config
+    modality: Modality = "text" if main == "input_ids" else "image"
+    _check_asked(asked, modality, str(folder))
+    own: Tower = "language" if modality == "text" else "vision"
+    if tower not in (None, own):
+        raise ModelError(f"{folder}: it has no {tower} tower; leave tower out")
+    return modality, own, config, kind
 
 
-def _load_model(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
+def _load_model(folder: Path, config: Any, kind: Any, dtype: torch.dtype | None, *, part: bool) -> Any:
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         if pickled:
@@ -292,10 +332,13 @@ def _load_model(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
                 "read; convert them to safetensors where you trust them: save_pretrained() writes safetensors"
             )
         raise ModelError(f"{folder}: no weights; a file model.safetensors is needed")
-    kind = MODEL_MAPPING[type(config)]
     options: dict[str, Any] = {"dtype": "auto" if dtype is None else dtype}
     if "add_pooling_layer" in signature(kind.__init__).parameters:
         options["add_pooling_layer"] = False  # never read, and often not in the file
+    if part:
+        prefix = _calling(lambda: part_prefix(folder, kind, config), folder, "weights")
+        if prefix:
+            options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
     model, report = _calling(
         lambda: kind.from_pretrained(
             folder, config=config, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
