@@ -135,7 +135,7 @@ def test_dual_models_load_the_tower_that_is_meant(family, copy, checkpoint):
     assert Backbone.from_pretrained(folder, device="cpu").modality == "text"
     refused(checkpoint(family), "texts are read by its language model", modality="text", tower="vision")
     refused(checkpoint(family), "not known where its language model has image tokens", tower="language")
-    refused(checkpoint(family), "did you mean 'vision'", tower="visual")
+    refused(checkpoint(family), "unknown tower 'visual'", tower="visual")
     refused(checkpoint("bert"), "has no vision tower", tower="vision")
     refused(checkpoint(family), "has no setting 'sise'; did you mean 'size'", processor={"sise": 3})
     refused(folder, "no preprocessor_config", modality="image")

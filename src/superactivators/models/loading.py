@@ -267,7 +267,7 @@ def _load_config(folder: Path) -> Any:
 
 def _check_asked(asked: str | None, have: Modality, name: str) -> None:
     if asked not in (None, have):
-        raise ModelError(f"{name} reads {have}s, but modality={asked!r} was asked for; leave modality out")
+        raise ModelError(f"{name} reads {have}s, not {asked}s; choose a model of {asked}s, or leave modality out")
 
 
 def _base_class(config: Any) -> Any:

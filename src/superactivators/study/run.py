@@ -10,7 +10,7 @@ from typing import Any, final
 
 from superactivators.artefacts import write_bytes
 from superactivators.concepts.kinds import KindOptions
-from superactivators.data.dataset import ConceptDataset
+from superactivators.data.dataset import ConceptDataset, Modality
 from superactivators.data.sources import load_dataset
 from superactivators.detection.results import DetectionResult
 from superactivators.detection.store import load_detection
@@ -142,8 +142,8 @@ def study_states(
     return result
 
 
-def open_backbone(settings: StudySettings) -> Backbone:
-    """Load the backbone of a study."""
+def open_backbone(settings: StudySettings, modality: Modality | None = None) -> Backbone:
+    """Load the backbone of a study, of a checkpoint that reads both the part for its data."""
     model = settings.model
     return Backbone.from_pretrained(
         model.name,
@@ -151,6 +151,9 @@ def open_backbone(settings: StudySettings) -> Backbone:
         dtype=model.dtype,
         geometry=model.geometry,
         long_texts=model.long_texts,
+        modality=modality,
+        tower=model.tower,
+        processor=model.processor,
         revision=model.revision,
     )
 
@@ -220,7 +223,7 @@ def run_study(
     plan = plan_of(settings, dataset.modality)
     check_attribution(settings, plan.kinds, dataset.modality)
     with clock.stage("model", f"model {settings.model.name}"):
-        backbone = open_backbone(settings)
+        backbone = open_backbone(settings, dataset.modality)
     before = peak_memory()
     with clock.stage("states", "states"):
         states = extract(

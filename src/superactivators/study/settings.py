@@ -55,6 +55,8 @@ class ModelSettings(_Section):
     device: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     geometry: Literal["processor", "squash"] = "processor"
+    tower: Literal["vision", "language"] | None = None
+    processor: dict[str, Any] = {}
     long_texts: Literal["window", "truncate", "error"] = "window"
     revision: str | None = None
 
