@@ -6,11 +6,16 @@ from typing import Any
 
 from superactivators.errors import ModelError
 from superactivators.models.families.family import ImageFamily
+from superactivators.models.families.naflex import NAFLEX
+from superactivators.models.families.packed import PACKED
 from superactivators.models.families.pixel_grid import PIXEL_GRID
 from superactivators.registry import Registry
 
 vision_families: Registry[ImageFamily] = Registry("family of vision models", "superactivators.vision_families")
 """Vision towers by the ``model_type`` of their config; those not named are one grid of pixels."""
+
+vision_families.register("siglip2_vision_model")(NAFLEX)
+vision_families.register("pixtral")(PACKED)
 
 language_families: Registry[ImageFamily] = Registry("family of models", "superactivators.language_families")
 """Checkpoints whose language model reads image tokens, by the ``model_type`` of the whole config."""
