@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from superactivators.errors import ModelError
 from superactivators.models.families.family import ImageFamily
+from superactivators.models.families.mllama import mllama_language, mllama_vision
 from superactivators.models.families.naflex import NAFLEX
 from superactivators.models.families.packed import PACKED
 from superactivators.models.families.pixel_grid import PIXEL_GRID
 from superactivators.registry import Registry
 
-vision_families: Registry[ImageFamily] = Registry("family of vision models", "superactivators.vision_families")
+Family: TypeAlias = ImageFamily | Callable[[Any], ImageFamily]
+"""A family, or a function of the config that makes it or raises ``ModelError``."""
+
+vision_families: Registry[Family] = Registry("family of vision models", "superactivators.vision_families")
 """Vision towers by the ``model_type`` of their config; those not named are one grid of pixels."""
 
 vision_families.register("siglip2_vision_model")(NAFLEX)
 vision_families.register("pixtral")(PACKED)
+vision_families.register("mllama_vision_model")(mllama_vision)
 
-language_families: Registry[ImageFamily] = Registry("family of models", "superactivators.language_families")
+language_families: Registry[Family] = Registry("family of models", "superactivators.language_families")
 """Checkpoints whose language model reads image tokens, by the ``model_type`` of the whole config."""
+
+language_families.register("mllama")(mllama_language)
 
 
 def image_family(config: Any, *, language: bool) -> ImageFamily:
@@ -34,15 +42,18 @@ def image_family(config: Any, *, language: bool) -> ImageFamily:
     Raises
     ------
     ModelError
-        If it is not known how the language model reads images.
+        If it is not known how the language model reads images, or it has no image tokens.
     """
     kind = config.model_type
     if not language:
-        named = kind in vision_families
-        return vision_families[kind] if named else PIXEL_GRID
+        return _made(vision_families[kind], config) if kind in vision_families else PIXEL_GRID
     if kind not in language_families:
         raise ModelError(
             f"model type {kind!r}: it is not known where its language model has image tokens; known are "
             f"{', '.join(language_families)}; use tower='vision' for the states of its vision tower"
         )
-    return language_families[kind]
+    return _made(language_families[kind], config)
+
+
+def _made(family: Family, config: Any) -> ImageFamily:
+    return family if isinstance(family, ImageFamily) else family(config)
