@@ -164,10 +164,12 @@ def load_checkpoint(
         tokenizer = _calling(lambda: AutoTokenizer.from_pretrained(folder), folder, "tokenizer")
     if kind == "text":
         return Checkpoint(kind, model, tokenizer, part)
-    prepares = _calling(
-        lambda: AutoImageProcessor.from_pretrained(folder, **(processor or {})), folder, "image processor"
-    )
-    _check_settings(prepares, processor or {}, folder)
+    prepares = _calling(lambda: AutoImageProcessor.from_pretrained(folder), folder, "image processor")
+    if processor:
+        _check_settings(prepares, processor, folder)
+        # once more from what was read: given together with the file's, older names in it would win (max_pixels, size)
+        settings = {**prepares.to_dict(), **processor}
+        prepares = _calling(lambda: type(prepares).from_dict(settings), folder, "image processor")
     return Checkpoint(kind, model, prepares, part, tokenizer)
 
 
