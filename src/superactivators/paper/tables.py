@@ -1,0 +1,272 @@
+"""The paper's tables from finished studies, beside the published figures where there are any."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from superactivators.analysis.separation import separation
+from superactivators.analysis.sparsity import GRID, cumulative, shares
+from superactivators.detection.metrics import aggregate
+from superactivators.detection.results import REFERENCE
+from superactivators.paper.catalogue import DATASETS, MODELS
+from superactivators.paper.finished import Finished
+from superactivators.paper.published import (
+    CHOSEN_ON_TEST,
+    COCO_ATTRIBUTION,
+    COCO_DELTAS,
+    DETECTION,
+    FAULTY_ROWS,
+    NOTEBOOK,
+    PAPER,
+)
+from superactivators.report.cells import Cell, Column, Table
+from superactivators.report.study_results import INTERVALS
+from superactivators.report.study_tables import deltas_tables, layers_table
+from superactivators.report.tables import selected
+
+Studies: TypeAlias = Mapping[tuple[str, str], Finished]
+"""Finished studies by data set and model."""
+
+PLACE = (Column("data", text=True), Column("model", text=True))
+VECTORS = ("mean", "linear")
+
+
+def _place(cell: tuple[str, str]) -> tuple[Cell, Cell]:
+    return Cell(DATASETS[cell[0]].title), Cell(MODELS[cell[1]].title)
+
+
+def _kinds(separators: str) -> dict[str, str]:
+    """Kinds of the study by the names of the published figures."""
+    return {separators: "linear", "mean": "mean", "kmeans": "kmeans"}
+
+
+def detection(studies: Studies, separators: str) -> list[Table]:
+    """Weighted test F1 of every method beside the published one."""
+    published = {(p.source, p.data, p.model, p.kind, p.method): p.value for p in DETECTION}
+    rows = []
+    for cell, study in studies.items():
+        for kind, by_method in study.tables.summary[_f1(study)].items():
+            for method, estimate in by_method.items():
+                known = _kinds(separators).get(kind, "linear" if kind == "prompt" else kind)
+                told = [published.get((source, *cell, known, method)) for source in (PAPER, NOTEBOOK)]
+                nearest = told[0] if told[0] is not None else told[1]
+                gap = None if nearest is None else estimate["value"] - nearest
+                rows.append(
+                    (*_place(cell), Cell(kind), Cell(method), Cell.of(estimate), *map(Cell.of, told), Cell.of(gap))
+                )
+    columns = (
+        *PLACE,
+        Column("kind", text=True),
+        Column("method", text=True),
+        Column("weighted F1", interval=True),
+        Column("paper"),
+        Column("notebooks"),
+        Column("difference", signed=True),
+    )
+    notes = (INTERVALS, "The difference is to the paper, or else to the notebooks.", FAULTY_ROWS, CHOSEN_ON_TEST)
+    return [Table("detection", "Detection by data set, model and method, on test", columns, tuple(rows), notes)]
+
+
+def kinds(studies: Studies, separators: str) -> list[Table]:
+    """Weighted test F1 of the SuperActivators by kind of vector, and what the oracle match would give."""
+    names = list(dict.fromkeys(kind for study in studies.values() for kind in study.tables.summary[_f1(study)]))
+    rows = []
+    for cell, study in studies.items():
+        found = study.tables.summary[_f1(study)]
+        rows.append((*_place(cell), *(Cell.of(found.get(kind, {}).get(REFERENCE)) for kind in names)))
+    columns = (*PLACE, *(Column(kind, interval=True) for kind in names))
+    notes = (INTERVALS, "Clusters are matched to concepts on cal; the published tables match them on test.")
+    return [
+        Table("kinds", "SuperActivators by kind of concept vector: weighted F1 on test", columns, tuple(rows), notes)
+    ]
+
+
+def practical(studies: Studies, separators: str) -> list[Table]:
+    """Thresholds from sample labels beside those from labelled tokens."""
+    methods = ("superactivators", "top-tokens", "top-tokens-max")
+    rows = []
+    for cell, study in studies.items():
+        found = study.tables.summary[_f1(study)].get(separators, {})
+        rows.append((*_place(cell), *(Cell.of(found.get(method)) for method in methods)))
+    columns = (*PLACE, *(Column(method, interval=True) for method in methods))
+    title = "The practical variant: weighted F1 on test with linear separators"
+    return [Table("practical", title, columns, tuple(rows), (INTERVALS,))]
+
+
+def layers(studies: Studies, separators: str) -> list[Table]:
+    """Weighted test F1 by layer and method of every study."""
+    found = []
+    for cell, study in studies.items():
+        table = layers_table(study.tables)
+        found.append(_renamed(table, f"layers-{'-'.join(cell)}", f"{table.title}: {_named(cell)}"))
+    return found
+
+
+def deltas(studies: Studies, separators: str) -> list[Table]:
+    """F1 against δ of every study; COCO with Llama's vision tower beside the published curve."""
+    found = []
+    for cell, study in studies.items():
+        table = deltas_tables(study.tables)[0]
+        found.append(_renamed(table, f"deltas-{'-'.join(cell)}", f"{table.title}: {_named(cell)}"))
+        if cell == ("coco", "llama-vision"):
+            found.append(_beside_published(study, separators))
+    return found
+
+
+def _beside_published(study: Finished, separators: str) -> Table:
+    table = deltas_tables(study.tables)[0]
+    at = {column.name.split(" at ")[0]: place for place, column in enumerate(table.columns)}
+    ours = {(row[0].value, kind): row[place].value for row in table.rows for kind, place in at.items()}
+    rows = []
+    for kind, known in _kinds(separators).items():
+        if kind in at:
+            for delta, value in COCO_DELTAS[known].items():
+                own = ours.get((delta, kind))
+                gap = own - value if isinstance(own, float) else None
+                rows.append((Cell(kind), Cell(delta), Cell.of(own), Cell(value), Cell.of(gap)))
+    columns = (
+        Column("kind", text=True),
+        Column("δ", places=None),
+        Column("weighted F1"),
+        Column("paper"),
+        Column("difference", signed=True),
+    )
+    return Table("deltas-published", "F1 against δ at the last layer, beside the published curve", columns, tuple(rows))
+
+
+def best_deltas(studies: Studies, separators: str) -> list[Table]:
+    """How many concepts chose each sparsity level on cal."""
+    counts: dict[tuple[tuple[str, str], str], Counter[float]] = {}
+    for cell, study in studies.items():
+        chosen = selected(study.tables.result.metrics, method=REFERENCE, split="cal", chosen=True)
+        for row in chosen.to_pylist():
+            counts.setdefault((cell, row["kind"]), Counter())[row["delta"]] += 1
+    levels = sorted({delta for counter in counts.values() for delta in counter})
+    columns = (*PLACE, Column("kind", text=True), *(Column(f"{delta:g}") for delta in levels))
+    rows = tuple(
+        (*_place(cell), Cell(kind), *(Cell(counter[delta]) for delta in levels))
+        for (cell, kind), counter in counts.items()
+    )
+    return [Table("best-deltas", "Concepts by the sparsity level that is best on cal", columns, rows)]
+
+
+def attribution(studies: Studies, separators: str) -> list[Table]:
+    """Explainers under both objectives beside the published figures."""
+    measures = {"token F1": "token_f1", "insertion": "insertion", "deletion": "deletion"}
+    rows = []
+    for cell, study in studies.items():
+        if study.tables.attribution is None:
+            continue
+        held = {
+            (row["explainer"], row["objective"], row["measure"]): row
+            for row in study.tables.attribution.aggregates.to_pylist()
+        }
+        for measure, column in measures.items():
+            for explainer, values in COCO_ATTRIBUTION[measure].items():
+                ours = [held.get((explainer, name, column)) for name in ("concept", "superactivators")]
+                told = values if cell == ("coco", "llama-vision") else (None, None)
+                rows.append((*_place(cell), Cell(measure), Cell(explainer), *map(Cell.of, ours), *map(Cell.of, told)))
+    columns = (
+        *PLACE,
+        Column("measure", text=True),
+        Column("explainer", text=True),
+        Column("concept", interval=True),
+        Column("SuperActivators", interval=True),
+        Column("paper, concept"),
+        Column("paper, SuperActivators"),
+    )
+    title = "Attribution by explainer and objective"
+    return [Table("attribution", title, columns, tuple(rows), ("For deletion, less is better.",))]
+
+
+def distributions(studies: Studies, separators: str) -> list[Table]:
+    """Statistics of the activations inside and outside concepts by layer, averaged over concepts."""
+    names = ("overlap", "auroc", "cohens_d", "skewness_in", "skewness_out", "tail_mass")
+    titles = ("overlap", "AUROC", "Cohen's d", "skewness inside", "skewness outside", "tail mass")
+    rows = []
+    for cell, study in studies.items():
+        for kind in (separators, "mean"):
+            for site, tokens in study.layers(kind):
+                found = separation(tokens.activations, tokens.inside, tokens.outside, tokens.offsets)
+                averages = [_mean(getattr(found, name)) for name in names]
+                rows.append((*_place(cell), Cell(kind), Cell(site), *map(Cell.of, averages)))
+    columns = (*PLACE, Column("kind", text=True), Column("layer", text=True), *(Column(title) for title in titles))
+    notes = (
+        "Test tokens; plain means over concepts. Tail mass: share of in-concept tokens above the 98 % quantile of tokens "
+        "of samples without the concept.",
+    )
+    return [Table("distributions", "Activations inside and outside concepts", columns, tuple(rows), notes)]
+
+
+def coverage(studies: Studies, separators: str) -> list[Table]:
+    """Share of positive samples with a token far in the tail, by layer."""
+    rows = []
+    for cell, study in studies.items():
+        for kind in (separators, "mean"):
+            for site, tokens in study.layers(kind):
+                found = separation(tokens.activations, tokens.inside, tokens.outside, tokens.offsets)
+                worst = float(np.nanmin(found.coverage)) if np.isfinite(found.coverage).any() else None
+                rows.append((*_place(cell), Cell(kind), Cell(site), Cell.of(_mean(found.coverage)), Cell.of(worst)))
+    columns = (
+        *PLACE,
+        Column("kind", text=True),
+        Column("layer", text=True),
+        Column("coverage"),
+        Column("lowest concept"),
+    )
+    notes = ("Share of positive test samples with an in-concept token above the 98 % quantile of absent concepts.",)
+    return [Table("coverage", "Coverage of positive samples by the tail", columns, tuple(rows), notes)]
+
+
+def sparsity(studies: Studies, separators: str) -> list[Table]:
+    """Cumulative distribution of the share of in-concept tokens that are SuperActivators, at the chosen layers."""
+    rows = []
+    for cell, study in studies.items():
+        for kind in (separators, "mean"):
+            curve = _sparsity(study, kind)
+            if curve is not None:
+                rows.append((*_place(cell), Cell(kind), *map(Cell.of, curve)))
+    columns = (*PLACE, Column("kind", text=True), *(Column(f"≤ {share:g}") for share in GRID))
+    title = "Share of a sample's in-concept tokens that are SuperActivators: cumulative share of positive test samples"
+    return [Table("sparsity", title, columns, tuple(rows), ("Weighted by each concept's positive samples.",))]
+
+
+def _sparsity(study: Finished, kind: str) -> list[float] | None:
+    chosen = study.tables.summary["chosen"].get(kind, {}).get(REFERENCE)
+    names = list(study.tables.summary["concepts"])
+    if chosen is None:
+        return None
+    held = []
+    for place, name in enumerate(names):
+        threshold, site = chosen[name]["threshold"], chosen[name]["site"]
+        tokens = None if threshold is None else study.tokens(kind, site)
+        if tokens is None:
+            continue
+        fired = tokens.activations[:, [place]].astype(np.float64) >= threshold
+        held.append(shares(fired, tokens.inside[:, [place]], tokens.offsets))
+    if not held:
+        return None
+    counts = np.array([int((~np.isnan(values)).sum()) for values in held])
+    curves = np.stack([cumulative(values)[:, 0] for values in held], axis=1)
+    return [float(value) for value in aggregate(curves, counts)["weighted"]]
+
+
+def _f1(study: Finished) -> str:
+    """Entry of the summary with the intervals that the study has."""
+    return "weighted_f1_fixed" if study.tables.summary.get("intervals") == "fixed" else "weighted_f1"
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+
+
+def _named(cell: tuple[str, str]) -> str:
+    return f"{DATASETS[cell[0]].title}, {MODELS[cell[1]].title}"
+
+
+def _renamed(table: Table, name: str, title: str) -> Table:
+    return Table(name, title, table.columns, table.rows, table.notes)
