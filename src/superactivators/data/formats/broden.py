@@ -191,7 +191,7 @@ class _Naming:
         listed = [name for name in label.categories if name in self._chosen]
         if self._names == "merged":
             return f"{listed[-1] if listed else category}::{label.name}"
-        alone = not listed or listed == [category]
+        alone = listed == [category]
         return label.name if self._names == "short" and alone else f"{category}::{label.name}"
 
 

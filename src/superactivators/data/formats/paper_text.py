@@ -38,7 +38,7 @@ def read_paper_text(
     text whose label has no word is one with unknown tokens. So is a text with labels whose ``paragraph_id`` is not in
     the table of words at all; without labels, all its words are negatives.
 
-    Texts are read as UTF-8; a byte order mark is dropped, and all line ends become line feeds, as in Python's own reading.
+    Texts are read as UTF-8; a byte order mark is dropped, and all line ends become line feeds, as Python reads.
     A cell without a word stands for any word: pandas writes words such as ``null`` and ``NA`` so.
 
     Parameters
