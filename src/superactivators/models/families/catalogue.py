@@ -7,10 +7,13 @@ from typing import Any, TypeAlias
 
 from superactivators.errors import ModelError
 from superactivators.models.families.family import ImageFamily
+from superactivators.models.families.gemma3 import GEMMA3
+from superactivators.models.families.llava import LLAVA, MISTRAL3
 from superactivators.models.families.mllama import mllama_language, mllama_vision
 from superactivators.models.families.naflex import NAFLEX
 from superactivators.models.families.packed import PACKED
 from superactivators.models.families.pixel_grid import PIXEL_GRID
+from superactivators.models.families.qwen_vl import QWEN_LANGUAGE, QWEN_VISION
 from superactivators.registry import Registry
 
 Family: TypeAlias = ImageFamily | Callable[[Any], ImageFamily]
@@ -21,11 +24,19 @@ vision_families: Registry[Family] = Registry("family of vision models", "superac
 
 vision_families.register("siglip2_vision_model")(NAFLEX)
 vision_families.register("pixtral")(PACKED)
+
+for _version in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
+    vision_families.register(f"{_version}_vision")(QWEN_VISION)
 vision_families.register("mllama_vision_model")(mllama_vision)
 
 language_families: Registry[Family] = Registry("family of models", "superactivators.language_families")
 """Checkpoints whose language model reads image tokens, by the ``model_type`` of the whole config."""
 
+for _version in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
+    language_families.register(_version)(QWEN_LANGUAGE)
+language_families.register("gemma3")(GEMMA3)
+language_families.register("llava")(LLAVA)
+language_families.register("mistral3")(MISTRAL3)
 language_families.register("mllama")(mllama_language)
 
 

@@ -123,7 +123,7 @@ def patch_row(parts: ImageParts) -> PatchScheme:
     if most < 1 or patch != config.patch_size:
         raise ModelError(
             f"{parts.name}: its image processor cuts at most {most} patches of {patch} pixels, but the model reads "
-            f"patches of {config.patch_size}; set processor={{'patch_size': {config.patch_size}, 'max_num_patches': 256}}"
+            f"patches of {config.patch_size}; set processor={{'patch_size': {config.patch_size}}}"
         )
     if math.isqrt(config.num_patches) ** 2 != config.num_patches:
         raise ModelError(
