@@ -101,6 +101,16 @@ def tables(sentences: Iterable[str], found: Iterable[Any]) -> None:
         line(sentence)
 
 
+def plan(content: Mapping[str, Any]) -> None:
+    """Show a person what an extraction would cost."""
+    out.print(f"{content['samples']:,} samples, {content['tokens']:,} tokens ({content['tokens_cut']:,} cut off)")
+    out.print(f"{len(content['sites'])} sites x {content['width']}: {', '.join(content['sites'])}", markup=False)
+    out.print(
+        f"{content['bytes'] / 2**20:,.0f} MiB on disk as {content['dtype']} in {content['shards']} shards; "
+        f"about {content['memory_bytes'] / 2**20:,.0f} MiB of memory beside the model"
+    )
+
+
 def fail(message: str, code: int) -> None:
     """Print what is wrong on standard error and leave."""
     sys.stderr.write(f"superactivators: {message}\n")
