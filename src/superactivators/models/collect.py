@@ -13,6 +13,7 @@ from torch import Tensor
 
 from superactivators.models.batching import ForwardBatch, ForwardPass, Layout
 from superactivators.models.capture import ForwardRunner
+from superactivators.models.placement import synchronise
 from superactivators.models.quiet import quiet_transformers
 
 
@@ -62,6 +63,7 @@ class _Sink:
         self._layouts: dict[int, Layout] = {}
         self.tokens: dict[str, Tensor] = {}
         self.pieces: dict[str, Tensor] = {}
+        self.devices: set[torch.device] = set()
 
     @property
     def layout(self) -> Layout:
@@ -72,6 +74,7 @@ class _Sink:
         if length not in self._layouts:
             self._layouts[length] = self._forward.layout(length)
         layout = self._layouts[length]
+        self.devices.add(states.device)
         flat = states.detach().reshape(-1, states.shape[-1])
         rows = flat.index_select(0, torch.from_numpy(layout.rows).to(states.device))
         self.tokens[site] = _to_host(rows)
@@ -108,7 +111,9 @@ def collect(
     runner : ForwardRunner
     batch : ForwardBatch
     sites : sequence of str
-    device, dtype
+    device : torch.device
+        Where inputs go; the states may be on several.
+    dtype : torch.dtype
         Of the model.
     width : int
         Width d of the states.
@@ -130,8 +135,7 @@ def collect(
         with quiet_transformers():
             runner.run(to_device(forward.inputs, device, dtype), sites, sink.receive, stop_early=stop_early)
         sinks.append(sink)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(set().union(*(sink.devices for sink in sinks)))
     if not sinks:
         empty = {site: torch.zeros(0, width, dtype=dtype) for site in sites}
         blank = {site: torch.zeros(len(batch.rows), width, dtype=dtype) for site in sites}

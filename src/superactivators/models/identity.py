@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from superactivators.models.placement import stored_tensors
+
 _SAMPLED = 64  # values of each parameter
 _UNRELATED = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 
@@ -34,7 +36,7 @@ def fingerprint_of(model: nn.Module, config: dict[str, Any], preparer: Any, sett
     digest = hashlib.sha256()
     described = {key: value for key, value in config.items() if key not in _UNRELATED}
     digest.update(json.dumps([described, settings], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in stored_tensors(model):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(_sampled_bytes(tensor))
     digest.update(_vocabulary_bytes(preparer))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import torch
-from huggingface_hub import snapshot_download
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from superactivators.data.dataset import Modality
 from superactivators.errors import ModelError, allowed
 from superactivators.models.bundled import PREFIX, Bundled, find_bundled
 from superactivators.models.families.catalogue import image_family
+from superactivators.models.folders import find_folder, first_line
+from superactivators.models.placement import Spread
 from superactivators.models.quiet import quiet_transformers
-from superactivators.models.weights import part_class, part_prefix
+from superactivators.models.weights import check_weights, part_class, part_prefix, stored_bytes, stored_dtype
 
 Tower: TypeAlias = Literal["vision", "language"]
 
@@ -32,8 +33,6 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "bf16": torch.bfloat16,
 }
-_WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-_UNWANTED_FILES = ("*/*", "consolidated*", "*.fp16.safetensors", "*.bf16.safetensors", "*.onnx*")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -61,6 +60,10 @@ class Checkpoint:
         ``"vision"`` or ``"language"``.
     tokenizer : transformers tokenizer or None
         Of a language model that reads images.
+    stored_bytes : int or None
+        Size of the weight files; None if they are not here.
+    is_sketch : bool
+        Whether the model has no weights.
     """
 
     modality: Modality
@@ -68,6 +71,8 @@ class Checkpoint:
     preparer: Any
     tower: Tower
     tokenizer: Any = None
+    stored_bytes: int | None = None
+    is_sketch: bool = False
 
 
 def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
@@ -80,41 +85,14 @@ def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return _DTYPES[name]
 
 
-def torch_device(device: str | torch.device | None) -> torch.device:
-    """Read a device; None is the GPU if there is one, else the CPU; raises ``ModelError`` if it is not available."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        if chosen.type == "meta":
-            raise NotImplementedError("it holds no numbers")
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(
-            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}); use 'cpu', or 'cuda' where "
-            "there is a GPU and a torch built for it"
-        ) from None
-    return chosen
+@final
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is asked of a checkpoint.
 
-
-def load_checkpoint(
-    name: str | Path,
-    *,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    modality: str | None,
-    tower: str | None,
-    processor: Mapping[str, Any] | None,
-    revision: str | None,
-    local_files_only: bool,
-) -> Checkpoint:
-    """Load a base model from a folder, a hub id or ``"bundled:NAME"``.
-
-    Parameters
+    Attributes
     ----------
-    name : str or Path
-        Only safetensors weights are read, and no code that comes with a checkpoint is run.
-    device : torch.device
+    placement : torch.device or Spread
     dtype : torch.dtype or None
         None: as the checkpoint says.
     modality : str or None
@@ -127,6 +105,28 @@ def load_checkpoint(
         Branch, tag or commit of a hub id.
     local_files_only : bool
         Never ask the hub.
+    weights : bool
+        Whether weights are read; without them the model lies on the meta device and cannot run.
+    """
+
+    placement: torch.device | Spread = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype | None = None
+    modality: str | None = None
+    tower: str | None = None
+    processor: Mapping[str, Any] | None = None
+    revision: str | None = None
+    local_files_only: bool = False
+    weights: bool = True
+
+
+def load_checkpoint(name: str | Path, wanted: Wanted) -> Checkpoint:
+    """Load a base model from a folder, a hub id, or a name with a prefix such as ``"bundled:"`` or ``"timm:"``.
+
+    Parameters
+    ----------
+    name : str or Path
+        Only safetensors weights are read, and no code that comes with a checkpoint is run.
+    wanted : Wanted
 
     Returns
     -------
@@ -140,15 +140,19 @@ def load_checkpoint(
     if isinstance(name, str) and name.startswith(PREFIX):
         found = find_bundled(name)
         if not isinstance(found, Bundled):
-            model, prepares = found()
-            _check_asked(modality, "image", str(name))
-            return Checkpoint("image", model.to(device=device, dtype=dtype), prepares, "vision")
+            check_vision_only(str(name), wanted)
+            model, prepares, size = found(weights=wanted.weights)
+            return vision_checkpoint(model, prepares, wanted, size)
         folder = found.locate()
     else:
-        folder = find_folder(name, revision=revision, local_files_only=local_files_only)
+        folder = find_folder(
+            name, revision=wanted.revision, local_files_only=wanted.local_files_only, weights=wanted.weights
+        )
     config = _load_config(folder)
-    kind, part, chosen, of_class = _choose_tower(folder, config, modality, tower)
-    model = _load_model(folder, chosen, of_class, dtype, part=chosen is not config).eval().to(device)
+    kind, part, chosen, of_class = _choose_tower(folder, config, wanted.modality, wanted.tower)
+    model = _load_model(folder, chosen, of_class, wanted, part=chosen is not config).eval()
+    if wanted.weights and isinstance(wanted.placement, torch.device):
+        model = model.to(wanted.placement)
     needs_tokenizer = part == "language"
     if needs_tokenizer and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise ModelError(
@@ -162,72 +166,34 @@ def load_checkpoint(
     tokenizer = None
     if needs_tokenizer:
         tokenizer = _calling(lambda: AutoTokenizer.from_pretrained(folder), folder, "tokenizer")
+    stored = stored_bytes(folder)
     if kind == "text":
-        return Checkpoint(kind, model, tokenizer, part)
+        return Checkpoint(kind, model, tokenizer, part, stored_bytes=stored, is_sketch=not wanted.weights)
     prepares = _calling(lambda: AutoImageProcessor.from_pretrained(folder), folder, "image processor")
-    if processor:
-        _check_settings(prepares, processor, folder)
+    if wanted.processor:
+        check_settings(prepares, wanted.processor, str(folder))
         # once more from what was read: given together with the file's, older names in it would win (max_pixels, size)
-        settings = {**prepares.to_dict(), **processor}
+        settings = {**prepares.to_dict(), **wanted.processor}
         prepares = _calling(lambda: type(prepares).from_dict(settings), folder, "image processor")
-    return Checkpoint(kind, model, prepares, part, tokenizer)
+    return Checkpoint(kind, model, prepares, part, tokenizer, stored, not wanted.weights)
 
 
-def find_folder(name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Path:
-    """Find the folder of a checkpoint: the path itself, or the local copy of a hub id, fetched if need be.
-
-    Raises
-    ------
-    ModelError
-        If there is no such folder, or the hub cannot be reached and holds no cached copy.
-    """
-    text = str(name)
-    try:
-        given = Path(name).expanduser()
-        if given.is_dir():
-            return given
-        is_file = given.is_file()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{text[:80]}: is no path that can be looked up ({error}); give a folder or a hub id"
-        ) from None
-    if is_file:
-        raise ModelError(f"{text}: is a file; give the folder that holds config.json and model.safetensors")
-    looks_like_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", text) is not None
-    if isinstance(name, Path) or not looks_like_hub_id or (given.parent.is_dir() and given.parent != Path()):
-        raise ModelError(f"{text}: no such folder; give the folder of a saved model, or a hub id such as 'org/name'")
-    try:
-        with quiet_transformers():
-            # a copy is enough if there is one; only then is the network asked
-            try:
-                return _fetch(text, revision, local_files_only=True)
-            except OSError:
-                if local_files_only or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-                    raise
-                return _fetch(text, revision, local_files_only=False)
-    except Exception as error:  # the hub client raises many kinds; all mean the same to the user
-        reason = "not looked for" if local_files_only else f"not to be had from the hub ({_first_line(error)})"
-        raise ModelError(
-            f"model {text!r} is neither a folder here nor in the local cache, and {reason}; check the name, or give "
-            "the folder of a saved model or one of the bundled models (bundled:minilm, bundled:dinov2-small)"
-        ) from None
+def check_vision_only(name: str, wanted: Wanted) -> None:
+    """Refuse what makes no sense for a source of vision models, with ``ModelError``."""
+    _check_asked(wanted.modality, "image", name)
+    if wanted.tower not in (None, "vision"):
+        raise ModelError(f"{name}: it has no {wanted.tower} tower; leave tower out")
+    if isinstance(wanted.placement, Spread):
+        raise ModelError(f"{name}: device='auto' spreads models of transformers only; give one device")
 
 
-def _fetch(name: str, revision: str | None, *, local_files_only: bool) -> Path:
-    return Path(
-        snapshot_download(
-            name,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_patterns=list(_WANTED_FILES),
-            ignore_patterns=list(_UNWANTED_FILES),
-        )
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+def vision_checkpoint(model: Any, processor: Any, wanted: Wanted, stored: int | None) -> Checkpoint:
+    """Put a vision model of another source where it is wanted."""
+    if wanted.weights:
+        model = model.to(device=wanted.placement, dtype=wanted.dtype)
+    elif wanted.dtype is not None:
+        model = model.to(dtype=wanted.dtype)
+    return Checkpoint("image", model.eval(), processor, "vision", None, stored, not wanted.weights)
 
 
 def _calling(load: Callable[[], Any], folder: Path, what: str) -> Any:
@@ -236,9 +202,7 @@ def _calling(load: Callable[[], Any], folder: Path, what: str) -> Any:
         with quiet_transformers():
             return load()
     except Exception as error:  # transformers, tokenizers, safetensors and json raise many kinds
-        raise ModelError(
-            f"{folder}: the {what} cannot be loaded ({_first_line(error)}); save the model again"
-        ) from None
+        raise ModelError(f"{folder}: the {what} cannot be loaded ({first_line(error)}); save the model again") from None
 
 
 def _load_config(folder: Path) -> Any:
@@ -248,7 +212,7 @@ def _load_config(folder: Path) -> Any:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: is not readable JSON ({_first_line(error)}); save the model again") from None
+        raise ModelError(f"{file}: is not readable JSON ({first_line(error)}); save the model again") from None
     if not isinstance(settings, dict) or "model_type" not in settings:
         raise ModelError(f"{file}: names no model_type; save the model again with transformers")
     if "auto_map" in settings:
@@ -258,7 +222,7 @@ def _load_config(folder: Path) -> Any:
         with quiet_transformers():
             return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "model type" in reason or "model_type" in reason or "trust_remote_code" in reason:
             reason = f"unknown model type {kind!r}"
         raise ModelError(
@@ -277,11 +241,12 @@ def _base_class(config: Any) -> Any:
     return MODEL_MAPPING.get(type(config), None)
 
 
-def _check_settings(processor: Any, given: Mapping[str, Any], folder: Path) -> None:
+def check_settings(processor: Any, given: Mapping[str, Any], name: str) -> None:
+    """Refuse settings that an image processor does not have, with ``ModelError``."""
     known = [name for name in processor.to_dict() if not name.startswith("_")]
-    for name in given:
-        if name not in known:
-            raise ModelError(f"{folder}: its image processor has no setting {name!r}; {allowed(name, known)}")
+    for setting in given:
+        if setting not in known:
+            raise ModelError(f"{name}: its image processor has no setting {setting!r}; {allowed(setting, known)}")
 
 
 def _choose_tower(folder: Path, config: Any, asked: str | None, tower: str | None) -> tuple[Modality, Tower, Any, Any]:
@@ -325,22 +290,20 @@ def _choose_tower(folder: Path, config: Any, asked: str | None, tower: str | Non
     return modality, own, config, kind
 
 
-def _load_model(folder: Path, config: Any, kind: Any, dtype: torch.dtype | None, *, part: bool) -> Any:
-    if not any(folder.glob("*.safetensors")):
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        if pickled:
-            raise ModelError(
-                f"{folder}: the weights are a pickle ({pickled[0]}), which can run code when it is opened, and are not "
-                "read; convert them to safetensors where you trust them: save_pretrained() writes safetensors"
-            )
-        raise ModelError(f"{folder}: no weights; a file model.safetensors is needed")
-    options: dict[str, Any] = {"dtype": "auto" if dtype is None else dtype}
+def _load_model(folder: Path, config: Any, kind: Any, wanted: Wanted, *, part: bool) -> Any:
+    options: dict[str, Any] = {}
     if "add_pooling_layer" in signature(kind.__init__).parameters:
         options["add_pooling_layer"] = False  # never read, and often not in the file
+    if not wanted.weights:
+        return _calling(lambda: _sketched(folder, config, kind, wanted.dtype, options), folder, "model")
+    check_weights(folder)
     if part:
         prefix = _calling(lambda: part_prefix(folder, kind, config), folder, "weights")
         if prefix:
             options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
+    if isinstance(wanted.placement, Spread):
+        options |= wanted.placement.options()
+    options["dtype"] = "auto" if wanted.dtype is None else wanted.dtype
     model, report = _calling(
         lambda: kind.from_pretrained(
             folder, config=config, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
@@ -350,11 +313,23 @@ def _load_model(folder: Path, config: Any, kind: Any, dtype: torch.dtype | None,
     )
     missing = sorted(str(key) for key in report.get("missing_keys", ()))
     damaged = sorted(str(key) for key in report.get("mismatched_keys", ())) + list(report.get("error_msgs", ()))
-    if missing or damaged:
-        names = ", ".join((missing or damaged)[:4])
+    refuse_random(folder, kind.__name__, missing or damaged, len(missing) + len(damaged))
+    return model
+
+
+def refuse_random(folder: Path, kind: str, names: Sequence[str], count: int) -> None:
+    """Raise ``ModelError`` if weights would stay as they were drawn at random."""
+    if count:
         raise ModelError(
-            f"{folder}: {len(missing) + len(damaged)} weights of {kind.__name__} are missing or of another shape "
-            f"({names}{', ...' if len(missing) + len(damaged) > 4 else ''}); they would be random numbers, "
+            f"{folder}: {count} weights of {kind} are missing or of another shape "
+            f"({', '.join(names[:4])}{', ...' if count > 4 else ''}); they would be random numbers, "
             "so the model is not used"
         )
-    return model
+
+
+def _sketched(folder: Path, config: Any, kind: Any, dtype: torch.dtype | None, options: dict[str, Any]) -> Any:
+    """Make the model without its weights; of those, at most a header is read."""
+    config = deepcopy(config)
+    chosen = dtype or getattr(config, "dtype", None) or stored_dtype(folder) or torch.float32
+    with torch.device("meta"):
+        return kind._from_config(config, dtype=chosen, **options)
