@@ -184,7 +184,7 @@ def test_every_fault_of_the_full_release_is_told(full: Path) -> None:
         files,
         (
             "object 0 needs a name and its number name_ndx",
-            " in ",
+            "here, but",
             "must hold annotation.object",
             "is not readable JSON",
             "has no mask",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from data.formats import mini_coco
 from data.formats.mini_pictures import HEIGHT, WIDTH, Picture, pictures
 from superactivators.data.dataset import ConceptDataset, ImageSample
 from superactivators.data.formats.coco import read_coco
-from superactivators.data.formats.coco_regions import RegionMask, encode_region
+from superactivators.data.formats.coco_regions import RegionMask, coco_masks, encode_region
 from superactivators.data.formats.dealing import deal
 from superactivators.data.formats.held_out import split_in_three
 from superactivators.data.formats.planes import class_ids, pack_planes
@@ -457,6 +458,17 @@ def test_dealing_does_not_depend_on_the_order() -> None:
     assert [list(dealt.values()).count(split) for split in ("train", "cal", "test")] == [4, 3, 4]
     assert [*deal(ids, ("cal",), {"cal": 3}, 5, "set").values()] == ["cal"] * 3
     assert [list(deal(ids, ("cal", "test"), {}, 0, "s").values()).count(s) for s in ("cal", "test")] == [6, 5]
+
+
+def test_the_package_that_paints_outlines_may_be_missing(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coco_masks.cache_clear()
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    with pytest.raises(DataError, match=r"need the package pycocotools; pip install 'superactivators\[data\]'"):
+        read_coco(mini)
+
+
+def test_a_data_set_is_named_after_its_folder(mini: Path) -> None:
+    assert read_coco(mini).name == read_coco(mini / "annotations" / "instances_val2017.json").name == mini.name
 
 
 def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:

@@ -342,7 +342,9 @@ def _dataset(base: Path, found: Sequence[_Found], names: _Names) -> ConceptDatas
         samples.append(ImageSample(name, image.image, mask, split=image.split, group=group))
     faults.raise_if_any(f"data set {base}")
     classes = {number: concepts for concepts, number in identity.items()}
-    return ConceptDataset(base.resolve().name, names.all(), tuple(samples), classes)
+    place = base.resolve()
+    title = place.parent.name if place.name == "annotations" else place.name
+    return ConceptDataset(title, names.all(), tuple(samples), classes)
 
 
 def _sample_ids(found: Sequence[_Found]) -> list[str]:
