@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,22 @@ from PIL import Image
 FORMAT = "clevr"
 OPTIONS: dict[str, Any] = {}
 WIDTH, HEIGHT = 64, 48
+PICTURES = 48
 PAINTS = {"red": (173, 35, 35), "green": (29, 105, 20), "blue": (42, 75, 215), "gray": (87, 87, 87)}
 SHAPES = ("cube", "sphere", "cylinder")
 
 
 def build(folder: Path) -> Path:
-    """Eighteen pictures of one object each, as the generator writes them: one scene file a picture, split ``new``."""
+    """Pictures of one object each, as the generator writes them: one scene file a picture, split ``new``."""
     root = folder / "clevr"
-    for number in range(18):
-        colour, shape = tuple(PAINTS)[number % 3], SHAPES[number // 3 % 3]
-        thing = solid(colour, shape, 14 + 2 * number, 12 + number)
-        write_scene(root, f"CLEVR_new_{number:06d}", "new", number, [thing])
+    for number in range(PICTURES):
+        write_scene(root, f"CLEVR_new_{number:06d}", "new", number, [single(number)])
     return root
+
+
+def single(number: int) -> dict[str, Any]:
+    """Make the object of a picture."""
+    return solid(tuple(PAINTS)[number % 3], SHAPES[number // 3 % 3], 14 + number, 12 + number % 20)
 
 
 def solid(colour: str, shape: str, x: int, y: int, radius: int = 8, **more: Any) -> dict[str, Any]:
@@ -51,6 +56,13 @@ def covers(thing: dict[str, Any], x: int, y: int) -> bool:
 
 def paint(things: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Paint the picture, shadows included, and which object (from 1) each pixel shows; later ones are in front."""
+    picture, owner = _painted(json.dumps(things))
+    return picture.copy(), owner.copy()
+
+
+@cache
+def _painted(content: str) -> tuple[np.ndarray, np.ndarray]:
+    things = json.loads(content)
     picture = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
     owner = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     for y in range(HEIGHT):

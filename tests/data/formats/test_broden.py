@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data.formats import mini_broden
-from data.formats.mini_broden import HEIGHT, LABELS, SMALL, WIDTH, object_labels, part_labels
+from data.formats.mini_broden import HEIGHT, LABELS, PICTURES, SMALL, WIDTH, object_labels, part_labels
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample
 from superactivators.data.formats.broden import read_broden
 from superactivators.data.formats.broden_masks import enlarge
@@ -65,11 +65,11 @@ def test_pascal(root: Path) -> None:
     dataset = read_broden(root)
     assert dataset.name == "broden-pascal"
     assert dataset.concepts == ("dog", "head", "object::chair", "part::chair", "sky", "leg, arm")
-    assert len(dataset) == 16
+    assert len(dataset) == PICTURES
     assert dataset.ids[3] == "pascal/2008_000003"
     objects = {7: "dog", 30: "object::chair", 255: "sky"}
     parts = {12: "head", 30: "part::chair", 300: "leg, arm"}
-    for number in range(16):
+    for number in range(PICTURES):
         named = [(object_labels(number), objects), *((labels, parts) for labels in part_labels(number))]
         assert concepts_at(dataset, number) == painted(named), number
         present = {name for labels, names in named for label, name in names.items() if (labels == label).any()}
@@ -79,8 +79,9 @@ def test_pascal(root: Path) -> None:
 
 def test_splits_of_the_index(root: Path) -> None:
     dataset = read_broden(root)
-    assert dataset.splits[::2].tolist() == ["train"] * 8
-    assert set(dataset.splits[1::2]) == {"cal", "test"}
+    held_out = [number % 5 in (0, 2, 3) for number in range(PICTURES)]
+    assert ((dataset.splits == "train") == ~np.array(held_out)).all()
+    assert set(dataset.splits[held_out]) == {"cal", "test"}
     assert ensure_splits(dataset) is dataset
     again = read_broden(root, categories=["part"], keep_unlabelled=False)
     splits = dict(zip(dataset.ids, dataset.splits, strict=True))
@@ -104,7 +105,7 @@ def test_names(root: Path) -> None:
 
 def test_pictures_without_labels(root: Path) -> None:
     dataset = read_broden(root, categories=["part"])
-    assert len(dataset) == 16
+    assert len(dataset) == PICTURES
     sample = dataset.samples[0]
     assert isinstance(sample, ImageSample)
     assert sample.labels == frozenset()
@@ -115,13 +116,18 @@ def test_pictures_without_labels(root: Path) -> None:
 
 
 def test_rare_concepts(root: Path) -> None:
-    counts = {"dog": 8, "head": 5, "object::chair": 4, "part::chair": 5, "sky": 16, "leg, arm": 5}
+    objects, parts = [object_labels(n) for n in range(PICTURES)], [part_labels(n) for n in range(PICTURES)]
+    counts = {NAMES[number]: sum((labels == number).any() for labels in objects) for number in (7, 255)}
+    counts |= {NAMES[number]: sum(any((p == number).any() for p in planes) for planes in parts) for number in (12, 300)}
+    counts["object::chair"] = sum((labels == 30).any() for labels in objects)
+    counts["part::chair"] = sum(any((plane == 30).any() for plane in planes) for planes in parts)
     dataset = read_broden(root)
     assert {name: sum(name in (s.labels or ()) for s in dataset.samples) for name in dataset.concepts} == counts
-    assert read_broden(root, min_images=5).concepts == ("dog", "head", "part::chair", "sky", "leg, arm")
-    assert read_broden(root, min_images=8).concepts == ("dog", "sky")
-    with pytest.raises(DataError, match="no label of object, part is in at least 17 pictures of pascal"):
-        read_broden(root, min_images=17)
+    for least in sorted({int(count) for count in counts.values()}):
+        kept = {name for name, count in counts.items() if count >= least}
+        assert set(read_broden(root, min_images=least).concepts) == kept
+    with pytest.raises(DataError, match="no label of object, part is in at least 41 pictures of pascal"):
+        read_broden(root, min_images=PICTURES + 1)
 
 
 def test_materials_and_whole_picture_labels(root: Path) -> None:
@@ -134,7 +140,7 @@ def test_materials_and_whole_picture_labels(root: Path) -> None:
     assert textures.concepts == ("striped", "street-s", "texture::street-s"), "used in a category not its own"
     assert concepts_at(textures, 0) == [[{"striped", "street-s"}] * WIDTH] * HEIGHT
     everything = read_broden(root, dataset="")
-    assert len(everything) == 22
+    assert len(everything) == PICTURES + 6
     assert everything.name == "broden"
 
 
@@ -220,9 +226,9 @@ def test_faults_are_told_together(root: Path) -> None:
         ("7,dog,", "7.5,dog,", "label.csv", "number '7.5' must be a whole number"),
         ("7,dog,", "1,dog,", "label.csv", "needs a number and a name of its own"),
         ("7,dog,", "7,head,", "label.csv", "needs a number and a name of its own"),
-        ("train,48,64", "train,48,wide", "index.csv", "must be whole numbers; got wide, 48"),
+        ("val,48,64", "val,48,wide", "index.csv", "must be whole numbers; got wide, 48"),
         ("2008_000001.jpg", "2008_000000.jpg", "index.csv", "is a duplicate of line 2"),
-        ("2008_000001.jpg,val", "2008_000001.jpg", "index.csv", "has 11 cells, but the header has 12"),
+        ("2008_000000.jpg,val", "2008_000000.jpg", "index.csv", "has 11 cells, but the header has 12"),
     ],
 )
 def test_faults_of_the_tables(root: Path, old: str, new: str, file: str, says: str) -> None:

@@ -59,13 +59,12 @@ def test_pictures_of_one_object(tmp_path: Path) -> None:
     dataset = read_clevr(mini_clevr.build(tmp_path))
     assert dataset.name == "clevr"
     assert dataset.concepts == mini_clevr.COLUMNS
-    assert len(dataset) == 18
+    assert len(dataset) == mini_clevr.PICTURES
     assert set(dataset.splits) == {""}, "the generator's split 'new' is none of ours"
     assert set(ensure_splits(dataset).splits) == {"train", "cal", "test"}
-    thing = solid("green", "sphere", 14 + 2 * 4, 12 + 4)
     sample = image_sample(dataset, "CLEVR_new_000004")
     assert sample.labels == {"color::green", "shape::sphere"}
-    assert concepts_at(dataset, "CLEVR_new_000004") == painted([thing])
+    assert concepts_at(dataset, "CLEVR_new_000004") == painted([mini_clevr.single(4)])
     assert VOID not in dataset.classes
 
 
@@ -85,19 +84,22 @@ def test_masks_are_made_when_asked_and_hashed_by_content(tmp_path: Path) -> None
 def test_all_attributes(tmp_path: Path) -> None:
     dataset = read_clevr(mini_clevr.build(tmp_path), attributes=["shape", "material", "size"])
     assert dataset.concepts == (
-        *("material::metal", "shape::cube", "shape::cylinder", "shape::sphere", "size::large"),
-    ), "all objects are at even columns and large"
+        *("material::metal", "material::rubber", "shape::cube", "shape::cylinder", "shape::sphere", "size::large"),
+    )
     assert image_sample(dataset, "CLEVR_new_000000").labels == {"shape::cube", "material::metal", "size::large"}
 
 
 def test_a_grey_object_is_void(tmp_path: Path) -> None:
     root = mini_clevr.build(tmp_path)
-    write_scene(root, "CLEVR_new_000018", "new", 18, [solid("gray", "cube", 30, 20)])
+    write_scene(root, "grey", "new", 99, [solid("gray", "cube", 30, 20)])
+    picture = paint([solid("gray", "cube", 30, 20)])[0]
+    picture[10:30, 2:20] = (200, 100, 90)  # coloured light on the ground
+    mini_clevr.save(root / "images" / "grey.png", picture)
     for attributes in (["color", "shape"], ["shape"]):
         dataset = read_clevr(root, attributes=attributes)
-        mask = image_sample(dataset, "CLEVR_new_000018").load_mask()
+        mask = image_sample(dataset, "grey").load_mask()
         assert (mask == VOID).all(), "whatever the concepts, a grey object cannot be told from the ground"
-        assert "shape::cube" in (image_sample(dataset, "CLEVR_new_000018").labels or ())
+        assert "shape::cube" in (image_sample(dataset, "grey").labels or ())
 
 
 def test_a_picture_without_any_colour_is_void(tmp_path: Path) -> None:
@@ -216,6 +218,9 @@ def test_a_merged_file_beside_the_pictures(tmp_path: Path) -> None:
         path.unlink()
     (root / "scenes").rmdir()
     assert read_clevr(root).samples == whole.samples
+    scenes.reverse()
+    (root / "CLEVR_scenes.json").write_text(json.dumps({"info": {}, "scenes": scenes}))
+    assert read_clevr(root).ids == whole.ids, "in the order of names"
 
 
 def test_the_papers_layout(tmp_path: Path) -> None:
