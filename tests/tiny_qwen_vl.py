@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from tokenizers import AddedToken, pre_tokenizers, processors
+from tokenizers import AddedToken, processors
 
 from tiny_models import N_BLOCKS, WIDTH, _byte_level, _save
 
 VISION_TOKENS = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
 
-PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 260}
+PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 100}
 """Fewest and most pixels of a picture: the fewest as in Qwen2-VL, the most so that tests stay quick."""
 
 

@@ -98,7 +98,8 @@ class MergedPatches:
         blocks = patches.reshape(
             len(images), rows // merge, columns // merge, merge, merge, -1, frames, step, step
         ).transpose(6, 0, 5, 1, 3, 7, 2, 4, 8)
-        return blocks[0].reshape(len(images), -1, rows * step, columns * step)
+        picture: np.ndarray = blocks[0].reshape(len(images), -1, rows * step, columns * step)
+        return picture
 
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:
         """Patches of all images stand in one sequence, block by block, in Qwen2.5-VL window by window."""
