@@ -17,7 +17,7 @@ from superactivators.artefacts import FolderWriter, Format, writing
 from superactivators.data import image_folder, text_folder
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample, Sample, TextSample
 from superactivators.data.jsonl import is_name
-from superactivators.data.pixels import Pixels, open_mask
+from superactivators.data.pixels import image_size, open_mask
 from superactivators.errors import DataError
 
 FORMAT = Format("superactivators/dataset", 1)
@@ -80,7 +80,11 @@ def _check(sample: Sample, dataset: ConceptDataset) -> None:
         raise DataError(f"{place}: an id that is empty or not UTF-8 cannot be written; give another")
     if sample.group is not None and not is_name(sample.group):
         raise DataError(f"{place}: group {sample.group!r} is empty or not UTF-8 and cannot be written; give another")
-    if isinstance(sample, TextSample):
+    if isinstance(sample, ImageSample):
+        for part in (sample.image, *(sample.mask if isinstance(sample.mask, tuple) else (sample.mask,))):
+            if isinstance(part, Path):
+                image_size(part)  # refuses what is missing or no image
+    else:
         if not is_name(sample.text):
             raise DataError(f"{place}: its text is blank or not UTF-8 and cannot be written")
         for span in sample.spans:
@@ -128,9 +132,10 @@ class _ImageWriter:
         records = []
         for sample in self._dataset.samples:
             if isinstance(sample, ImageSample):
-                files: dict[str, object] = {"image": self._image(sample)}
+                image = sample.image if isinstance(sample.image, Path | np.ndarray) else sample.image.load()
+                files: dict[str, object] = {"image": self._file("images", sample, image, "")}
                 if sample.mask is not None:
-                    masks = self._masks(sample)
+                    masks = self._masks(sample, image_size(image))
                     files["mask"] = masks[0] if len(masks) == 1 else masks
                 records.append(_record(sample, self._dataset, **files))
         self._writer.bytes(image_folder.FILE, _lines(records))
@@ -138,18 +143,13 @@ class _ImageWriter:
             named = {str(key): names[0] if len(names) == 1 else list(names) for key, names in self._classes.items()}
             self._writer.json(image_folder.CLASSES, named)
 
-    def _image(self, sample: ImageSample) -> str:
-        sample.size()  # refuses what is no image
-        return self._file("images", sample, sample.image, "")
-
-    def _masks(self, sample: ImageSample) -> list[str]:
+    def _masks(self, sample: ImageSample, size: tuple[int, int]) -> list[str]:
         parts = sample.mask if isinstance(sample.mask, tuple) else (sample.mask,)
         names: list[str] = []
         for part in parts:
             if part is None:
                 continue
             planes = open_mask(part)
-            size = sample.size()
             if planes.shape[:0:-1] != size:
                 raise DataError(
                     f"sample {sample.id!r}: its mask is {planes.shape[2]} x {planes.shape[1]} pixels, but its image is "
@@ -178,7 +178,7 @@ class _ImageWriter:
         ids = np.array([self._new_ids[identity] for identity in held.tolist()], dtype=np.int64)
         return ids.astype(np.uint8 if ids.max() <= VOID else np.uint16)[inverse].reshape(plane.shape)
 
-    def _file(self, folder: str, sample: ImageSample, pixels: Pixels, ending: str) -> str:
+    def _file(self, folder: str, sample: ImageSample, pixels: Path | np.ndarray, ending: str) -> str:
         """Copy or write one file, and return its path within the folder."""
         if isinstance(pixels, Path):
             key = pixels.resolve()
@@ -187,10 +187,9 @@ class _ImageWriter:
                 self._writer.bytes(name, pixels.read_bytes())
                 self._copied[key] = name
             return self._copied[key]
-        made = pixels if isinstance(pixels, np.ndarray) else pixels.load()
         name = self._free(f"{folder}/{_slug(sample.id)}{ending}", ".png")
         sink = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(made)).save(sink, format="PNG")
+        Image.fromarray(np.ascontiguousarray(pixels)).save(sink, format="PNG")
         self._writer.bytes(name, sink.getvalue())
         return name
 
