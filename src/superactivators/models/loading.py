@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, final
 
 import torch
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers.utils import is_torchvision_available
 
 from superactivators.data.dataset import Modality
 from superactivators.errors import ModelError, allowed
@@ -202,6 +203,11 @@ def _calling(load: Callable[[], Any], folder: Path, what: str) -> Any:
         with quiet_transformers():
             return load()
     except Exception as error:  # transformers, tokenizers, safetensors and json raise many kinds
+        if not is_torchvision_available() and "torchvision" in str(error).lower():
+            raise ModelError(
+                f"{folder}: the {what} of this model exists only for torchvision, which is not installed; "
+                "pip install torchvision, in the version that belongs to the installed torch"
+            ) from None
         raise ModelError(f"{folder}: the {what} cannot be loaded ({first_line(error)}); save the model again") from None
 
 
