@@ -17,7 +17,11 @@ from tiny_towers import PIXTRAL_VISION, pixtral_processor
 # two blocks, since random ones mix patches so much that soon none of them stands for its own place
 _TOWER = {"num_hidden_layers": 2, "vision_use_head": False}
 PIXTRAL_TOKENS = ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]
-GEMMA_TOKENS = ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
+GEMMA_TOKENS = {
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+    "image_token": "<image_soft_token>",
+}
 
 
 def clip_processor() -> transformers.BaseImageProcessor:
@@ -35,15 +39,31 @@ def gemma3_processor() -> transformers.BaseImageProcessor:
     return transformers.Gemma3ImageProcessorPil(size={"height": 64, "width": 64})
 
 
-def _with_tokens(tokenizer: Any, tokens: list[str]) -> Any:
-    tokenizer.add_special_tokens({"additional_special_tokens": tokens})
-    return tokenizer
+def _llama_with(*tokens: str) -> Callable[[], Any]:
+    def make() -> Any:
+        tokenizer = llama_tokenizer()
+        tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
+        return tokenizer
+
+    return make
+
+
+def _gemma_with_images() -> Any:
+    """Gemma's tokenizer with image tokens that have names of their own, as Gemma 3 has them."""
+    plain = gemma_tokenizer()
+    names = {f"{kind}_token": getattr(plain, f"{kind}_token") for kind in ("bos", "eos", "pad", "unk")}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        model_max_length=64,
+        padding_side="left",
+        extra_special_tokens=GEMMA_TOKENS,
+        **names,
+    )
 
 
 def _saver(
     model: str,
     make_tokenizer: Callable[[], Any],
-    tokens: list[str],
     make_processor: Callable[[], Any],
     vision: dict[str, Any],
     text: dict[str, Any],
@@ -51,7 +71,7 @@ def _saver(
 ) -> Callable[[str], Callable[[Path], None]]:
     def of_class(head: str) -> Callable[[Path], None]:
         def build(folder: Path) -> None:
-            tokenizer = _with_tokens(make_tokenizer(), tokens)
+            tokenizer = make_tokenizer()
             ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
             config = getattr(transformers, f"{model}Config")(
                 vision_config=vision,
@@ -72,7 +92,7 @@ def _image_token(token: str, **more: Any) -> Callable[[Any], dict[str, Any]]:
 
 
 def _gemma(tokenizer: Any) -> dict[str, Any]:
-    begin, end, image = tokenizer.convert_tokens_to_ids(GEMMA_TOKENS)
+    begin, end, image = tokenizer.convert_tokens_to_ids(list(GEMMA_TOKENS.values()))
     return {
         "boi_token_index": begin,
         "eoi_token_index": end,
@@ -84,8 +104,7 @@ def _gemma(tokenizer: Any) -> dict[str, Any]:
 _KINDS: dict[str, Callable[[str], Callable[[Path], None]]] = {
     "llava": _saver(
         "Llava",
-        llama_tokenizer,
-        ["<image>"],
+        _llama_with("<image>"),
         clip_processor,
         {**_VISION, "num_hidden_layers": 2, "model_type": "clip_vision_model"},
         {"model_type": "llama", "num_hidden_layers": 3},
@@ -93,8 +112,7 @@ _KINDS: dict[str, Callable[[str], Callable[[Path], None]]] = {
     ),
     "llava-siglip": _saver(
         "Llava",
-        llama_tokenizer,
-        ["<image>"],
+        _llama_with("<image>"),
         siglip_processor,
         {**_VISION, **_TOWER, "model_type": "siglip_vision_model"},
         {"model_type": "llama", "num_hidden_layers": 3},
@@ -102,8 +120,7 @@ _KINDS: dict[str, Callable[[str], Callable[[Path], None]]] = {
     ),
     "pixtral": _saver(
         "Llava",
-        llama_tokenizer,
-        PIXTRAL_TOKENS,
+        _llama_with(*PIXTRAL_TOKENS),
         pixtral_processor,
         {**PIXTRAL_VISION, "model_type": "pixtral"},
         {"model_type": "mistral", "num_hidden_layers": 3},
@@ -111,8 +128,7 @@ _KINDS: dict[str, Callable[[str], Callable[[Path], None]]] = {
     ),
     "mistral3": _saver(
         "Mistral3",
-        llama_tokenizer,
-        PIXTRAL_TOKENS,
+        _llama_with(*PIXTRAL_TOKENS),
         pixtral_processor,
         {**PIXTRAL_VISION, "model_type": "pixtral"},
         {"model_type": "mistral", "num_hidden_layers": 3},
@@ -120,8 +136,7 @@ _KINDS: dict[str, Callable[[str], Callable[[Path], None]]] = {
     ),
     "gemma3-images": _saver(
         "Gemma3",
-        gemma_tokenizer,
-        GEMMA_TOKENS,
+        _gemma_with_images,
         gemma3_processor,
         {**_STACK, **_TOWER, "image_size": 64, "patch_size": 8},
         {"num_hidden_layers": 6, "sliding_window": 16},
