@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 from superactivators.artefacts import fingerprint, is_current
 from superactivators.data.dataset import ConceptDataset, Sample, TextSample
 from superactivators.data.pixels import content_hash
-from superactivators.errors import DataError, StoreError, StudyError, allowed
+from superactivators.errors import DataError, ModelError, StoreError, StudyError, allowed
 from superactivators.models.backbone import Backbone
+from superactivators.models.budget import Budget, measure
 from superactivators.models.encoding import Encoding
 from superactivators.ragged import cut_into_runs
 from superactivators.states.labels import FORMAT as LABELS_FORMAT
@@ -50,20 +51,28 @@ class ExtractionPlan:
         Samples, tokens, sites and shards.
     batch_tokens : int
         Tokens, padding included, of one forward batch.
-    fingerprint : str
-        SHA-256 of model, inputs, sites and type of number.
+    fingerprint : str or None
+        SHA-256 of model, inputs, sites and type of number; None if the model is a sketch.
+    budget : Budget
+        Memory of the model and of a forward batch.
     """
 
     layout: StoreLayout
     batch_tokens: int
-    fingerprint: str
+    fingerprint: str | None
+    budget: Budget
 
     def as_dict(self) -> dict[str, Any]:
-        """Tokens, bytes and memory, as JSON types."""
-        layout, itemsize = self.layout, DTYPES[self.layout.dtype].itemsize
+        """Tokens, bytes and memory, as JSON types.
+
+        ``memory_bytes`` is what is needed beside the model: three shards (one is filled, one waits to be written, one
+        is written) and one forward batch; ``total_bytes`` adds the weights. What Python and its libraries take by
+        themselves comes on top.
+        """
+        layout, itemsize, budget = self.layout, DTYPES[self.layout.dtype].itemsize, self.budget
         longest = int(np.diff(layout.encoding.offsets[layout.shards]).max())
-        shard = longest * layout.width * itemsize * len(layout.sites)
-        batch = max(self.batch_tokens, int(np.diff(layout.encoding.offsets).max())) * layout.width * 4
+        shards = 3 * longest * layout.width * itemsize * len(layout.sites)
+        memory = shards + budget.forward
         return {
             "samples": layout.encoding.n_samples,
             "tokens": layout.encoding.n_tokens,
@@ -73,7 +82,15 @@ class ExtractionPlan:
             "dtype": layout.dtype,
             "shards": layout.n_shards,
             "bytes": layout.n_bytes,
-            "memory_bytes": 3 * shard + batch * (len(layout.sites) + 8),
+            "shard_memory_bytes": shards,
+            "input_bytes": budget.inputs,
+            "activation_bytes": budget.activations,
+            "captured_bytes": budget.captured,
+            "memory_bytes": memory,
+            "weights_disk_bytes": budget.disk,
+            "weights_parts": dict(budget.weights),
+            "weights_bytes": budget.total_weights,
+            "total_bytes": budget.total_weights + memory,
             "fingerprint": self.fingerprint,
         }
 
@@ -87,7 +104,7 @@ def plan_extraction(
     batch_tokens: int = BATCH_TOKENS,
     shard_bytes: int = SHARD_BYTES,
 ) -> ExtractionPlan:
-    """Work out what `extract` would do; parameters as there."""
+    """Work out what `extract` would do; parameters as there. The backbone may be a sketch, which reads no weights."""
     if dtype not in DTYPES:
         raise StudyError(f"unknown store dtype {dtype!r}; {allowed(dtype, DTYPES)}")
     if dataset.modality != backbone.modality:
@@ -104,10 +121,14 @@ def plan_extraction(
         raise DataError(f"sample {dataset.ids[int(empty[0])]!r} has no tokens for {backbone.name}; leave it out")
     token_bytes = backbone.width * DTYPES[dtype].itemsize * len(sites)
     shards = cut_into_runs(encoding.offsets, max(1, shard_bytes // token_bytes))
-    model = {"name": backbone.name, "fingerprint": backbone.fingerprint, "options": backbone.options}
+    own = None if backbone.is_sketch else backbone.fingerprint
+    model = {"name": backbone.name, "fingerprint": own, "options": backbone.options}
     layout = StoreLayout(dataset.ids, encoding, sites, backbone.width, dtype, shards, model)
-    made_from = fingerprint([FORMAT.version, backbone.fingerprint, inputs_fingerprint(dataset), sites, dtype])
-    return ExtractionPlan(layout, batch_tokens, made_from)
+    made_from = None
+    if own is not None:
+        made_from = fingerprint([FORMAT.version, own, inputs_fingerprint(dataset), sites, dtype])
+    budget = measure(backbone, dataset.samples, encoding, n_sites=len(sites), batch_tokens=batch_tokens)
+    return ExtractionPlan(layout, batch_tokens, made_from, budget)
 
 
 def inputs_fingerprint(dataset: ConceptDataset) -> str:
@@ -166,15 +187,20 @@ def extract(
     ------
     StudyError
         If modality, layers, dtype or a rule do not fit.
+    ModelError
+        If the backbone is a sketch.
     StoreError
         If the store cannot be written, or a state does not fit the dtype.
     """
     folder = Path(out)
     plan = plan_extraction(backbone, dataset, layers, dtype=dtype, batch_tokens=batch_tokens, shard_bytes=shard_bytes)
-    if not is_current(folder, FORMAT, plan.fingerprint, thorough=False):
-        _fill(backbone, dataset, plan, folder, progress)
+    made_of = plan.fingerprint
+    if made_of is None:
+        raise ModelError(f"{backbone.name}: this is a sketch without weights; load it with Backbone.from_pretrained")
+    if not is_current(folder, FORMAT, made_of, thorough=False):
+        _fill(backbone, dataset, plan, folder, made_of, progress)
     store = StateStore(folder)
-    made_from = labels_fingerprint(dataset, plan.fingerprint, text_rule, patch_rule)
+    made_from = labels_fingerprint(dataset, made_of, text_rule, patch_rule)
     if not is_current(folder / LABELS, LABELS_FORMAT, made_from):
         label(dataset, store.encoding, text_rule=text_rule, patch_rule=patch_rule).save(folder / LABELS, made_from)
     return States(store, Labels.load(folder / LABELS))
@@ -186,9 +212,11 @@ def open_states(folder: str | Path) -> States:
     return States(StateStore(path), Labels.load(path / LABELS))
 
 
-def _fill(backbone: Backbone, dataset: ConceptDataset, plan: ExtractionPlan, folder: Path, progress: bool) -> None:
+def _fill(
+    backbone: Backbone, dataset: ConceptDataset, plan: ExtractionPlan, folder: Path, made_of: str, progress: bool
+) -> None:
     layout = plan.layout
-    writer = StoreWriter(folder, layout, plan.fingerprint)
+    writer = StoreWriter(folder, layout, made_of)
     offsets = layout.encoding.offsets
     bar = tqdm(
         total=layout.encoding.n_tokens,

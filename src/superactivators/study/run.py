@@ -142,10 +142,11 @@ def study_states(
     return result
 
 
-def open_backbone(settings: StudySettings, modality: Modality | None = None) -> Backbone:
-    """Load the backbone of a study, of a checkpoint that reads both the part for its data."""
+def open_backbone(settings: StudySettings, modality: Modality | None = None, *, weights: bool = True) -> Backbone:
+    """Load the backbone of a study, of a checkpoint that reads both the part for its data; or only sketch it."""
     model = settings.model
-    return Backbone.from_pretrained(
+    load = Backbone.from_pretrained if weights else Backbone.sketch
+    return load(
         model.name,
         device=model.device,
         dtype=model.dtype,
@@ -171,11 +172,11 @@ def open_dataset(settings: StudySettings) -> ConceptDataset:
 
 
 def plan_study(settings: StudySettings) -> ExtractionPlan:
-    """Say what the extraction of a study would cost, without a forward pass."""
-    states = settings.states
+    """Say what the extraction of a study would cost, without a forward pass and without reading any weights."""
+    states, dataset = settings.states, open_dataset(settings)
     return plan_extraction(
-        open_backbone(settings),
-        open_dataset(settings),
+        open_backbone(settings, dataset.modality, weights=False),
+        dataset,
         settings.model.layers,
         dtype=states.dtype,
         batch_tokens=states.batch_tokens,
