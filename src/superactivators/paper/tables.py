@@ -24,7 +24,6 @@ from superactivators.paper.published import (
     PAPER,
 )
 from superactivators.report.cells import Cell, Column, Table
-from superactivators.report.study_results import INTERVALS
 from superactivators.report.study_tables import deltas_tables, layers_table
 from superactivators.report.tables import selected
 
@@ -32,7 +31,10 @@ Studies: TypeAlias = Mapping[tuple[str, str], Finished]
 """Finished studies by data set and model."""
 
 PLACE = (Column("data", text=True), Column("model", text=True))
-VECTORS = ("mean", "linear")
+INTERVALS = (
+    "Brackets hold 95 % intervals by test sample; choices made on cal are held fixed under the paper's protocol and are "
+    "repeated otherwise."
+)
 
 
 def _place(cell: tuple[str, str]) -> tuple[Cell, Cell]:
@@ -196,8 +198,8 @@ def distributions(studies: Studies, separators: str) -> list[Table]:
                 rows.append((*_place(cell), Cell(kind), Cell(site), *map(Cell.of, averages)))
     columns = (*PLACE, Column("kind", text=True), Column("layer", text=True), *(Column(title) for title in titles))
     notes = (
-        "Test tokens; plain means over concepts. Tail mass: share of in-concept tokens above the 98 % quantile of tokens "
-        "of samples without the concept.",
+        "Test tokens; plain means over concepts. Tail mass: share of in-concept tokens above the 98 % quantile of "
+        "tokens of samples without the concept.",
     )
     return [Table("distributions", "Activations inside and outside concepts", columns, tuple(rows), notes)]
 
