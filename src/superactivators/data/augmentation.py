@@ -310,9 +310,11 @@ def _groups(texts: list[SourceText], two: float, none: float, rng: np.random.Gen
         if row in taken:
             continue
         waiting[text.concepts].popleft()
-        others = [rows[0] for concepts, rows in waiting.items() if rows and not concepts & text.concepts]
-        if len(taken) < wanted and others:
-            partner = min(others)
+        partner: int | None = None
+        if len(taken) < wanted:
+            heads = (rows[0] for concepts, rows in waiting.items() if rows and not concepts & text.concepts)
+            partner = min(heads, default=None)
+        if partner is not None:
             waiting[texts[partner].concepts].popleft()
             taken.add(partner)
             groups.append((text, texts[partner]))
