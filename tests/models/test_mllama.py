@@ -456,9 +456,16 @@ def test_names_of_weights_and_files_do_not_matter(copy, folder):
     (copy / "preprocessor_config.json").write_text(json.dumps(described))
     image, text = ImageSample("a", noise(50, 50)), TextSample("a", TEXTS[1])
     for options, sample in (({}, image), ({"modality": "text"}, text)):
-        expected = states_of(load(folder(), **options), [sample])
-        for other in (copy, folder("mllama-base")):
-            found = states_of(load(other, **options), [sample])
-            assert list(found) == list(expected)
-            for site in expected if other == copy else ():
-                assert all(torch.equal(*pair) for pair in zip(found[site][0], expected[site][0], strict=True)), site
+        expected, found = (states_of(load(where, **options), [sample]) for where in (folder(), copy))
+        assert list(found) == list(expected)
+        for site, rows in expected.items():
+            assert all(torch.equal(*pair) for pair in zip(found[site][0], rows[0], strict=True)), site
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_weight_is_that_of_the_file(name, folder):
+    stored = load_file(folder(name) / "model.safetensors")
+    for options, prefix in (({}, "vision_model."), ({"modality": "text"}, "language_model.model.")):
+        weights = load(folder(name), **options).model.state_dict()
+        assert {f"{prefix}{own}" for own in weights} == {own for own in stored if own.startswith(prefix)}
+        assert all(torch.equal(stored[f"{prefix}{own}"], value) for own, value in weights.items())
