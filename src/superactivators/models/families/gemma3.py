@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from superactivators.errors import ModelError
+from superactivators.models.families.added_tokens import added_tokens
 from superactivators.models.families.family import ImageFamily, ImageParts
 from superactivators.models.families.fixed_square import fixed_square
 from superactivators.models.families.image_tokens import ImageTokens, language_blocks, language_width
@@ -31,9 +32,7 @@ def gemma3(parts: ImageParts) -> ImageTokens:
             f"{name}: its config averages {patches} x {patches} patches to {config.mm_tokens_per_image} image tokens, "
             "which are no square of whole blocks; save the model again"
         )
-    begin, image, end = parts.tokenizer.convert_ids_to_tokens(
-        [config.boi_token_index, config.image_token_index, config.eoi_token_index]
-    )
+    begin, image, end = added_tokens(parts, config.boi_token_index, config.image_token_index, config.eoi_token_index)
     return ImageTokens(
         vision,
         merge=(patches // side, patches // side),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from superactivators.errors import ModelError
+from superactivators.models.families.added_tokens import added_tokens
 from superactivators.models.families.family import ImageFamily, ImageParts, PatchScheme
 from superactivators.models.families.fixed_square import fixed_square
 from superactivators.models.families.image_tokens import ImageTokens, language_blocks, language_width
@@ -33,7 +34,7 @@ def llava(parts: ImageParts) -> ImageTokens:
             f"which {'leaves out the first patch' if drops_first else 'keeps CLS'}; only models whose image tokens are "
             "exactly the patches can be used"
         )
-    image = parts.tokenizer.convert_ids_to_tokens(config.image_token_index)
+    [image] = added_tokens(parts, config.image_token_index)
     return ImageTokens(
         fixed_square(parts, config.vision_config),
         merge=(1, 1),
@@ -62,7 +63,7 @@ def _lines(parts: ImageParts, *, merge: int) -> ImageTokens:
             f"{parts.name}: its tokenizer does not know {_LINE_END} and {_PICTURE_END}, which end lines and "
             "pictures; save the tokenizer that belongs to the model into its folder"
         )
-    image = tokenizer.convert_ids_to_tokens(config.image_token_index)
+    [image] = added_tokens(parts, config.image_token_index)
     return ImageTokens(
         scheme,
         merge=(merge, merge),
