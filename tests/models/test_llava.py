@@ -324,8 +324,11 @@ def test_pictures_become_whole_tokens_of_merged_patches(folder):
 
 def test_models_that_cannot_be_used_are_refused_in_one_line(changed, folder):
     preprocessor, config = "preprocessor_config.json", "config.json"
-    scanning = changed("gemma3-images", preprocessor, lambda found: found.update(do_pan_and_scan=True))
+    crops = {"min_crop_size": 16, "max_num_crops": 4, "min_ratio_to_activate": 1.2}
+    crops = {"do_pan_and_scan": True} | {f"pan_and_scan_{name}": value for name, value in crops.items()}
+    scanning = changed("gemma3-images", preprocessor, lambda found: found.update(crops))
     refused("set processor={'do_pan_and_scan': False}", scanning)
+    refused(r"makes 3 pictures of 1, .* processor={'do_pan_and_scan': False}", scanning, part="vision")
     load(scanning, processor={"do_pan_and_scan": False})
     refused(
         "makes pictures of 48 x 48 pixels, but its vision tower reads 64 x 64 only",

@@ -89,6 +89,11 @@ class PixelGrid:
         """Run the processor on images that all come out with the same size."""
         with quiet_transformers():
             pixels = self.processor(images=list(images), return_tensors="np", **self._overrides)["pixel_values"]
+        if len(pixels) != len(images):
+            raise ModelError(
+                f"{self._name} makes {len(pixels)} pictures of {len(images)}, so one place has several patches; switch "
+                "that off (Gemma 3: processor={'do_pan_and_scan': False})"
+            )
         return np.asarray(pixels, dtype=np.float32)
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Any]:
