@@ -11,7 +11,7 @@ from PIL import Image
 
 from superactivators.data.dataset import VOID, ConceptDataset, ImageSample
 from superactivators.data.faults import Faults
-from superactivators.data.jsonl import Record, is_name, note_repeated_ids, read_records
+from superactivators.data.jsonl import Record, is_name, listed_concepts, note_repeated_ids, read_records
 from superactivators.data.pixels import UNREADABLE, open_mask
 from superactivators.errors import DataError, allowed
 
@@ -36,7 +36,7 @@ def read_image_folder(folder: Path, *, check_masks: bool = True) -> ConceptDatas
     Returns
     -------
     ConceptDataset
-        Concepts in the order of ``classes.json``, then those that only sample labels name.
+        Concepts in the order of ``concepts.json`` if there is one, then of ``classes.json``, then others.
 
     Raises
     ------
@@ -45,6 +45,7 @@ def read_image_folder(folder: Path, *, check_masks: bool = True) -> ConceptDatas
         unknown mask id or label, unknown split, duplicate id, path outside the folder.
     """
     faults = Faults()
+    listed = listed_concepts(folder, faults)
     classes = _read_classes(folder / CLASSES, faults)
     concepts = list(dict.fromkeys(name for names in classes.values() for name in names))
     read: list[ImageSample] = []
@@ -76,8 +77,8 @@ def read_image_folder(folder: Path, *, check_masks: bool = True) -> ConceptDatas
             'is missing, but masks are given; map each mask id to a name: {"1": "cat"}',
         )
     faults.raise_if_any(f"data set {folder}")
-    if not classes:
-        concepts = sorted({label for sample in read for label in sample.labels or ()})
+    found = set(concepts) | {label for sample in read for label in sample.labels or ()}
+    concepts = list(dict.fromkeys([*listed, *concepts, *sorted(found)]))
     return ConceptDataset(folder.resolve().name, tuple(concepts), tuple(read), classes)
 
 

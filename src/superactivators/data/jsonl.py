@@ -12,6 +12,7 @@ from superactivators.data.dataset import SPLITS
 from superactivators.data.faults import Faults
 from superactivators.errors import DataError, allowed
 
+CONCEPTS: Final = "concepts.json"
 MISSING: Final = object()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -117,6 +118,22 @@ def read_records(path: Path, faults: Faults) -> Iterator[Record]:
             faults.add(path, number, f"must be a JSON object; got {_shown(value)}")
             continue
         yield Record(path, number, value, faults)
+
+
+def listed_concepts(folder: Path, faults: Faults) -> list[str]:
+    """Read ``concepts.json``, a list of all concepts in their order; empty where there is no such file."""
+    path = folder / CONCEPTS
+    if not path.exists():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        faults.add(path, None, f"is not readable JSON ({error})")
+        return []
+    if not isinstance(content, list) or not all(is_name(name) for name in content):
+        faults.add(path, None, 'must be a list of concept names, such as ["cat", "dog"]')
+        return []
+    return list(dict.fromkeys(content))
 
 
 def note_repeated_ids(records: Sequence[tuple[Record, str]]) -> None:

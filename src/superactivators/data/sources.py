@@ -6,10 +6,15 @@ import os
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from superactivators.data import image_folder, text_folder
 from superactivators.data.dataset import ConceptDataset
+from superactivators.data.formats.catalogue import formats
+from superactivators.data.formats.csv_table import find_file
+from superactivators.data.formats.paper_metadata import apply_paper_metadata
 from superactivators.data.passages import passages
 from superactivators.data.scenes import scenes
 from superactivators.data.splits import ensure_splits
@@ -19,10 +24,6 @@ from superactivators.registry import Registry
 datasets: Registry[Callable[..., ConceptDataset]] = Registry("data set", "superactivators.datasets")
 datasets.register("scenes")(scenes)
 datasets.register("passages")(passages)
-
-
-formats: Registry[Callable[..., ConceptDataset]] = Registry("data format", "superactivators.formats")
-"""Readers of other people's formats: functions of a path and keyword options. Splits may be left out."""
 
 
 def load_dataset(
@@ -41,7 +42,9 @@ def load_dataset(
     split_seed : int
         Seed of the splits, used only if the data set comes without any.
     **options
-        For a registered name or format: passed to its function.
+        For a registered name or format: passed to its function. Every format also takes ``metadata``, a
+        ``metadata.csv`` in the paper's layout whose samples, splits and labels count instead (``evaluated=False``
+        keeps concepts that the paper does not evaluate).
 
     Returns
     -------
@@ -54,13 +57,11 @@ def load_dataset(
         If there is no such folder or name, or the data set has faults (all of them are listed).
     """
     if format is not None:
-        reader = formats[format]
-        _check_options(f"data format {format!r}", reader, options, given=1)
-        return ensure_splits(reader(Path(source), **options), split_seed)
+        return ensure_splits(_read(formats[format], format, Path(source), options), split_seed)
     if str(source) in datasets:
         maker = datasets[str(source)]
-        _check_options(f"data set {str(source)!r}", maker, options, given=0)
-        return ensure_splits(maker(**options), split_seed)
+        checked = _checked(f"data set {str(source)!r}", maker, options, given=0)
+        return ensure_splits(maker(**checked), split_seed)
     if options:
         raise DataError(
             f"options {', '.join(sorted(options))} are for registered data sets and formats; {source} is a path"
@@ -81,8 +82,24 @@ def load_dataset(
     raise DataError(f"{source!s:.200}: no such folder and no data set of this name; {allowed(str(source), datasets)}")
 
 
-def _check_options(what: str, function: Callable[..., ConceptDataset], options: dict[str, Any], *, given: int) -> None:
-    """Refuse options that a reader does not know, and say which it lacks."""
+def _read(reader: Callable[..., ConceptDataset], name: str, path: Path, options: dict[str, Any]) -> ConceptDataset:
+    """Read a path; metadata are applied here unless the reader does it itself."""
+    own = dict(options)
+    metadata = None
+    if "metadata" in own and "metadata" not in signature(reader).parameters:
+        metadata, evaluated = own.pop("metadata"), bool(own.pop("evaluated", True))
+        if not isinstance(metadata, str):
+            raise DataError(f"option 'metadata' must be the path of a CSV file; got {metadata!r}")
+    found = reader(path, **_checked(f"data format {name!r}", reader, own, given=1))
+    if metadata is None:
+        return found
+    return apply_paper_metadata(found, find_file(metadata, path, "metadata"), evaluated=evaluated)
+
+
+def _checked(
+    what: str, function: Callable[..., ConceptDataset], options: dict[str, Any], *, given: int
+) -> dict[str, Any]:
+    """Refuse options that a reader does not know, lacks, or that are of another type; numbers may come as text."""
     parameters = list(signature(function).parameters.values())[given:]
     known = [parameter.name for parameter in parameters]
     for name in options:
@@ -91,3 +108,12 @@ def _check_options(what: str, function: Callable[..., ConceptDataset], options: 
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
     if missing:
         raise DataError(f"{what} needs the option {missing[0]!r}; its options are {', '.join(known)}")
+    hints = get_type_hints(function)
+    checked = {}
+    for name, value in options.items():
+        try:
+            checked[name] = TypeAdapter(hints.get(name, Any)).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise DataError(f"{what}: option {name!r} is {value!r}, which does not fit ({reason})") from None
+    return checked

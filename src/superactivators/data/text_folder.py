@@ -7,7 +7,7 @@ from typing import Any
 
 from superactivators.data.dataset import ConceptDataset, Span, TextSample
 from superactivators.data.faults import Faults
-from superactivators.data.jsonl import Record, is_name, note_repeated_ids, read_records
+from superactivators.data.jsonl import Record, is_name, listed_concepts, note_repeated_ids, read_records
 from superactivators.errors import allowed
 
 FILE = "data.jsonl"
@@ -27,7 +27,7 @@ def read_text_folder(folder: Path) -> ConceptDataset:
     Returns
     -------
     ConceptDataset
-        Concepts in alphabetical order.
+        Concepts in the order of ``concepts.json`` if there is one, then others in alphabetical order.
 
     Raises
     ------
@@ -36,6 +36,7 @@ def read_text_folder(folder: Path) -> ConceptDataset:
         or on blanks only, label missing or not among the sample's labels, unknown split, duplicate id.
     """
     faults = Faults()
+    listed = listed_concepts(folder, faults)
     read: list[tuple[Record, TextSample]] = []
     named: list[tuple[Record, str]] = []
     for record in read_records(folder / FILE, faults):
@@ -58,7 +59,7 @@ def read_text_folder(folder: Path) -> ConceptDataset:
     samples = tuple(sample for _, sample in read)
     concepts = {span.concept for sample in samples for span in sample.spans}
     concepts |= {label for sample in samples for label in sample.labels or ()}
-    return ConceptDataset(folder.resolve().name, tuple(sorted(concepts)), samples)
+    return ConceptDataset(folder.resolve().name, (*listed, *sorted(concepts - set(listed))), samples)
 
 
 def _span(record: Record, item: dict[str, Any], text: str | None, labels: frozenset[str] | None) -> Span | None:

@@ -72,7 +72,7 @@ MODELS: dict[str, PaperModel] = {
             "name": LLAMA,
             "layers": _percents(2, 15, 28, 40, 52, 65, 78, 90, 100),
             "dtype": "bfloat16",
-            "processor": {"max_image_tiles": 1},
+            "processor": {"max_image_tiles": 1, "resample": 1},
         },
     ),
     "llama-text": PaperModel(
