@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.utils import is_torchvision_available
 
 from superactivators.data.dataset import ImageSample, TextSample
 from superactivators.errors import ModelError
@@ -92,8 +93,14 @@ def real_inputs(family, folder, image):
         settings = dict(zip(("vision_feature_select_strategy", "num_additional_image_tokens"), strategy, strict=True))
         processor = transformers.LlavaProcessor(image_processor=images, tokenizer=tokenizer, patch_size=8, **settings)
         return processor(images=[image], text=["<image>"], return_tensors="pt")
+    merge = 2 if family == "mistral3" else 1
+    if is_torchvision_available():
+        processor = transformers.PixtralProcessor(
+            image_processor=images, tokenizer=tokenizer, patch_size=8, spatial_merge_size=merge
+        )
+        return processor(images=[image], text=["[IMG]"], return_tensors="pt")
     # PixtralProcessor needs torchvision even to be imported: this is its rule, written out
-    step = 16 if family == "mistral3" else 8
+    step = 8 * merge
     prepared = images(images=[image], patch_size=step, return_tensors="pt")
     high, wide = (int(side) // step for side in prepared["image_sizes"][0])
     tokens = []
