@@ -164,7 +164,6 @@ def run_paper(
     folder = Path(out)
     finished: dict[Cell, Path] = {}
     failed: dict[Cell, str] = {}
-    result = PaperResult(None, {}, finished, failed)
     for number, (cell, settings) in enumerate(plan.studies.items(), start=1):
         name = "/".join(cell)
         say(f"study {number} of {len(plan.studies)}: {name}")
@@ -176,8 +175,9 @@ def run_paper(
             say(f"{name} failed: {failed[cell]}")
             continue
         finished[cell] = target
-        result = _written(plan, folder, finished, failed)
-    return PaperResult(result.index, result.tables, finished, failed)
+        if number < len(plan.studies):
+            _written(plan, folder, finished, failed)
+    return _written(plan, folder, finished, failed)
 
 
 def _written(plan: PaperPlan, folder: Path, finished: Mapping[Cell, Path], failed: Mapping[Cell, str]) -> PaperResult:
@@ -188,7 +188,7 @@ def _written(plan: PaperPlan, folder: Path, finished: Mapping[Cell, Path], faile
         tables = preset.tables(studies, separators(plan.protocol)) if studies else []
         found[preset.name] = [_noted(table, plan.stand_ins) for table in tables if table.rows]
     groups = {preset.shows: (preset.name, found[preset.name]) for preset in plan.presets if found[preset.name]}
-    index = write_tables(groups, folder / "tables")[0]
+    index = write_tables(groups, folder / "tables")[0] if groups else None
     result = PaperResult(index, found, dict(finished), dict(failed))
     content = json.dumps({"protocol": plan.protocol, "stand_ins": plan.stand_ins, **result.as_dict()}, indent=1)
     write_bytes(folder / RESULTS, (content + "\n").encode())

@@ -119,7 +119,7 @@ def stand_ins() -> Sources:
         image = paper.modality == "image"
         data[name] = {
             "name": "scenes" if image else "passages",
-            "size": 64 if image else 96,
+            "size": 40 if image else 80,
             "seed": number,
             "min_positives": 2,
         }
@@ -131,6 +131,14 @@ def stand_ins() -> Sources:
     common: dict[str, dict[str, Any]] = {
         "concepts": {"clusters": 24, "sample_clusters": 8, "separators_per_concept": 2},
         "detection": {"resamples": 60},
-        "attribution": {"samples": 6, "cal_samples": 6, "budget": 16, "steps": 3, "sanity_samples": 0, "examples": 2},
+        "attribution": {
+            "samples": 3,
+            "cal_samples": 3,
+            "budget": 12,
+            "steps": 2,
+            "sanity_samples": 0,
+            "examples": 2,
+            "options": {"integrated-gradients": {"steps": 4, "max_steps": 4}, "mfaba": {"steps": 2}},
+        },
     }
     return Sources(data, models, common, stand_ins=True)

@@ -32,8 +32,8 @@ Studies: TypeAlias = Mapping[tuple[str, str], Finished]
 
 PLACE = (Column("data", text=True), Column("model", text=True))
 INTERVALS = (
-    "Brackets hold 95 % intervals by test sample; choices made on cal are held fixed under the paper's protocol and are "
-    "repeated otherwise."
+    "Brackets hold 95 % intervals by test sample; choices made on cal are held fixed under the paper's protocol and "
+    "are repeated otherwise."
 )
 
 
