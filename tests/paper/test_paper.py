@@ -150,6 +150,9 @@ def test_presets_on_miniatures(sources: Path, tmp_path: Path) -> None:
     assert [row["notebooks"] for row in mine] == [0.7]
     assert mine[0]["difference"] == pytest.approx(mine[0]["weighted F1"] - 0.7)
     assert (tmp_path / "tables" / "README.md").is_file()
+    held = {cell: json.loads((path / "summary.json").read_text()) for cell, path in result.finished.items()}
+    assert "attribution" not in held["goemotions", "qwen"]
+    assert held["coco", "clip"]["settings"]["attribution"]["kind"] == "linear"
     assert json.loads((tmp_path / "paper.json").read_text())["failed"]
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again = run_paper(plan, tmp_path, say=said.append)

@@ -97,6 +97,8 @@ class Sources:
             own.pop("processor", None)
         content: dict[str, dict[str, Any]] = {"data": {**known, **given}, "model": {**own, **named}}
         for name in SECTIONS:
+            if name == "attribution" and name not in needed:
+                continue  # costly, and no table asks for it
             section = {**deepcopy(needed.get(name, {})), **self.common.get(name, {})}
             if section:
                 content[name] = section
