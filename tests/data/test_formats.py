@@ -12,14 +12,11 @@ from superactivators.data.sources import load_dataset
 from superactivators.data.summary import summarise
 from superactivators.data.writing import write_dataset
 from superactivators.errors import DataError
-
-MINIATURES = tuple(
-    sorted(path.stem for path in (Path(__file__).parent / "formats").glob("mini_*.py") if path.stem != "mini_pictures")
-)
+from support import MINIATURES, record
 
 
 def miniature(name: str):
-    return importlib.import_module(f"data.formats.{name}")
+    return importlib.import_module(f"data.formats.mini_{name}")
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -32,6 +29,14 @@ def test_a_miniature_is_read_and_survives_conversion(name: str, tmp_path: Path) 
     assert again.modality == data.modality
     assert again.concepts == data.concepts
     assert summarise(again)["positives"] == summarise(data)["positives"]
+    held = "with places" if data.has_token_labels else "sample labels"
+    record(
+        table="datasets",
+        format=made.FORMAT,
+        check="read",
+        value=f"{data.modality}s {held}".replace("s with", "s, with"),
+    )
+    record(table="datasets", format=made.FORMAT, check="convert", value="passed")
     assert [(s.id, s.split, s.labels) for s in again.samples] == [(s.id, s.split, s.labels) for s in data.samples]
 
 
@@ -50,7 +55,7 @@ def test_every_format_has_a_miniature() -> None:
     ],
 )
 def test_options_that_do_not_fit(options, says, tmp_path: Path) -> None:
-    path = miniature("mini_ade20k").build(tmp_path / "x")
+    path = miniature("ade20k").build(tmp_path / "x")
     with pytest.raises(DataError, match=says) as caught:
         load_dataset(path, format="ade20k", **options)
     assert "\n" not in str(caught.value)

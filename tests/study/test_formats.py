@@ -7,16 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from superactivators.data.sources import load_dataset
 from superactivators.study.run import run_study
+from support import MINIATURES, record
 from tiny_models import build_checkpoint
-
-MINIATURES = tuple(
-    sorted(
-        path.stem
-        for path in (Path(__file__).parents[1] / "data" / "formats").glob("mini_*.py")
-        if path.stem != "mini_pictures"
-    )
-)
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +24,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_a_study_runs_on(name: str, models: dict[str, Path], tmp_path: Path) -> None:
-    made = importlib.import_module(f"data.formats.{name}")
+    made = importlib.import_module(f"data.formats.mini_{name}")
     path = made.build(tmp_path / "original")
-    from superactivators.data.sources import load_dataset
-
     modality = load_dataset(path, format=made.FORMAT, **made.OPTIONS).modality
     settings = {
         "data": {"path": str(path), "format": made.FORMAT, "options": made.OPTIONS, "min_positives": 1},
@@ -46,3 +38,4 @@ def test_a_study_runs_on(name: str, models: dict[str, Path], tmp_path: Path) -> 
     assert result.summary["data"]["modality"] == modality
     value = result.summary["weighted_f1"]["mean"]["superactivators"]["value"]
     assert 0 <= value <= 1
+    record(table="datasets", format=made.FORMAT, check="study", value="passed")
