@@ -124,6 +124,7 @@ def stand_ins() -> Sources:
             "size": 40 if image else 80,
             "seed": number,
             "min_positives": 2,
+            "concepts": ["red", "blue", "cube", "sphere"] if image else ["joy", "anger", "gratitude", "surprise"],
         }
     models: dict[str, dict[str, Any]] = {}
     for number, (name, model) in enumerate(MODELS.items()):
