@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,17 @@ UsageError: Any = typer.BadParameter.__base__
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost (tokens, bytes, memory), and stop.")]
+Source = Annotated[str, typer.Argument(help="Path of the data, or the name of a built-in data set.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="Format of the path; see 'superactivators data formats'.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Option of the format as key=value (JSON or text); may be repeated.")
+]
+TowerOption = Annotated[str | None, typer.Option("--tower", help="Images: vision or language (docs/models.md).")]
+ModalityOption = Annotated[
+    str | None, typer.Option("--modality", help="For checkpoints that read both: text or image.")
+]
 LayersOption = Annotated[str, typer.Option(help='Such as all, -1, 0.5, 50%, every:2, sweep:20-80, or "0,3,-1".')]
 
 
@@ -68,3 +80,17 @@ def layers_of(text: str) -> Any:
             except ValueError:
                 parts.append(part)
     return parts[0] if len(parts) == 1 else parts
+
+
+def options_of(given: list[str] | None) -> dict[str, Any]:
+    """Read ``key=value``; values that are JSON are taken as such, others as text."""
+    options: dict[str, Any] = {}
+    for item in given or []:
+        key, sign, value = item.partition("=")
+        if not sign or not key.isidentifier():
+            raise StudyError(f"--set takes key=value, such as top=20; got {item!r}")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from superactivators.cli import console
-from superactivators.cli.application import Json, Out, data_app
-from superactivators.errors import StudyError
-
-Source = Annotated[str, typer.Argument(help="Path of the data, or the name of a built-in data set.")]
-FormatOption = Annotated[
-    str | None, typer.Option("--format", help="Format of the path; see 'superactivators data formats'.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Option of the format as key=value (JSON or text); may be repeated.")
-]
-
-
-def options_of(given: list[str] | None) -> dict[str, Any]:
-    """Read ``key=value``; values that are JSON are taken as such, others as text."""
-    options: dict[str, Any] = {}
-    for item in given or []:
-        key, sign, value = item.partition("=")
-        if not sign or not key.isidentifier():
-            raise StudyError(f"--set takes key=value, such as top=20; got {item!r}")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
-    return options
+from superactivators.cli.application import FormatOption, Json, Out, SetOption, Source, data_app, options_of
 
 
 @data_app.command("check")

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from superactivators.cli import console
-from superactivators.cli.application import DryRun, Json, LayersOption, Out, app, layers_of
+from superactivators.cli.application import (
+    DryRun,
+    FormatOption,
+    Json,
+    LayersOption,
+    Out,
+    SetOption,
+    Source,
+    TowerOption,
+    app,
+    layers_of,
+    options_of,
+)
 from superactivators.errors import StudyError
 
 
@@ -23,12 +35,15 @@ def _numbers(text: str) -> list[int]:
 
 @app.command()
 def extract(
-    data: Annotated[str, typer.Argument(help="Data folder, or the name of a built-in data set.")],
+    data: Source,
     model: Annotated[str, typer.Option("--model", "-m", help="Folder, hub id, bundled:minilm, bundled:dinov2-small.")],
     out: Out,
     layers: LayersOption = "all",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the GPU if there is one.")] = None,
+    tower: TowerOption = None,
+    format_: FormatOption = None,
+    set_: SetOption = None,
     dry_run: DryRun = False,
     json_: Json = False,
 ) -> None:
@@ -38,8 +53,9 @@ def extract(
     from superactivators.states.extraction import extract as extract_states
     from superactivators.states.extraction import plan_extraction
 
-    dataset = load_dataset(data)
-    backbone = Backbone.from_pretrained(model, device=device)
+    dataset = load_dataset(data, format=format_, **options_of(set_))
+    load = Backbone.sketch if dry_run else Backbone.from_pretrained
+    backbone = load(model, device=device, modality=dataset.modality, tower=tower)
     plan = plan_extraction(backbone, dataset, layers_of(layers), dtype=dtype)
     if dry_run:
         console.emit(plan.as_dict(), json_, lambda: console.plan(plan.as_dict()))
