@@ -44,13 +44,19 @@ class FullGrad:
     Raises
     ------
     ModelError
-        When maps are made, if a module with biases does not give one row for each token.
+        When maps are made, if a module with biases does not give one row for each token, or the states are image
+        tokens of a language model, whose vision tower has other rows.
     """
 
     biases: bool = True
 
     def maps(self, scene: Scene) -> Float[np.ndarray, "tokens columns"]:
         """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""
+        if self.biases and scene.grid is not None and scene.backbone.tower == "language":
+            raise ModelError(
+                f"{type(scene.backbone.model).__name__}: biases of its vision tower belong to patches and not to image "
+                "tokens, so they have no place; use FullGrad(biases=False), or leave 'full-grad' out"
+            )
         leaf = scene.leaf()
         leaves = leaf[None].requires_grad_(True)
         result = []
@@ -105,6 +111,7 @@ def _per_token(scene: Scene, terms: Tensor, name: str) -> Float[Tensor, " tokens
         )
     if scene.grid is None:
         return scene.per_token(terms[None])[0]
-    if terms.shape[1] == scene.grid[0] * scene.grid[1]:  # patches, before special tokens are put in front
+    # patches row by row, before special tokens are put in front; towers that sort them have no batch and were refused
+    if terms.shape[1] == scene.grid[0] * scene.grid[1]:
         return terms.sum(dim=2)[0, torch.from_numpy(scene.cells).to(terms.device)].cpu()
     return scene.token_rows(terms)[0].sum(dim=1)

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from superactivators.data.dataset import Modality
+from superactivators.attribution.pixels import PixelPlaces
+from superactivators.data.dataset import ImageSample, Modality, Sample
 from superactivators.errors import ModelError, StudyError, allowed
 from superactivators.models.backbone import Backbone
 from superactivators.models.batching import ForwardPass
@@ -23,8 +24,8 @@ Hiding: TypeAlias = str
 
 HIDINGS: dict[Modality, tuple[str, ...]] = {"text": ("mask", "pad", "remove"), "image": ("mean", "blur", "noise")}
 """Texts: the tokenizer's mask token (the pad or unknown token where it has none), its pad token, or no attention to the
-token at all. Images: the image's mean colour, a blurred copy of it, or noise of its mean and spread. The first is the
-default."""
+token at all. Images: the mean colour of the processed picture (with what it was padded with), a blurred copy of it, or
+noise of its mean and spread. The first is the default."""
 
 BLUR = 0.1
 """Standard deviation of the blur, as a share of the image's shorter side."""
@@ -49,23 +50,31 @@ class HiddenInputs:
     inputs : mapping
         Arguments of the model's ``forward`` for the whole sample, on the model's device.
     field : str
-        The input that is changed: ``"input_ids"``, ``"attention_mask"`` or ``"pixel_values"``.
+        The input that is changed: ``"input_ids"``, ``"attention_mask"``, or the one that holds the pixels.
     filled : tensor
         What that input is where everything is hidden.
     shows : int64 tensor
         Token at each place of the input, -1 for none; see `superactivators.models.batching.ForwardPass`.
-    patch : (height, width) or None
-        Pixels of one place.
+    owner : int64 tensor
+        Token of each entry of the input that is changed, of its shape; -1 for none. For texts the same as `shows`.
+    pixels : PixelPlaces or None
+        How a picture becomes the input.
+    n_places : int
+        What one variant costs: places of a text with all its pieces, states of an image.
     """
 
     inputs: Mapping[str, Any]
     field: str
     filled: Tensor
     shows: Int[Tensor, "pieces *places"]
-    patch: tuple[int, int] | None
+    owner: Int[Tensor, "..."]
+    pixels: PixelPlaces | None
+    n_places: int
 
     @staticmethod
-    def of(backbone: Backbone, forward: ForwardPass, inputs: Mapping[str, Any], hiding: str, seed: int) -> HiddenInputs:
+    def of(
+        backbone: Backbone, forward: ForwardPass, sample: Sample, inputs: Mapping[str, Any], hiding: str, seed: int
+    ) -> HiddenInputs:
         """Prepare a sample.
 
         Parameters
@@ -73,6 +82,7 @@ class HiddenInputs:
         backbone : Backbone
         forward : ForwardPass
             Of this sample alone.
+        sample : Sample
         inputs : mapping
             Its inputs, on the model's device.
         hiding : str
@@ -83,39 +93,30 @@ class HiddenInputs:
         Raises
         ------
         ModelError
-            If the tokenizer has no token to hide others with.
+            If the tokenizer has no token to hide others with, or it is not known where the pixels are in the input.
         """
         shows = torch.from_numpy(forward.shows()).to(backbone.device)
         if backbone.modality == "image":
-            pixels = inputs["pixel_values"]
-            filled = _filled_pixels(pixels, hiding, seed)
-            return HiddenInputs(inputs, "pixel_values", filled, shows, _image_reader(backbone).patch)
+            return _hidden_image(backbone, shows, sample, inputs, hiding, seed)
         if hiding == "remove":
             mask = inputs["attention_mask"]
-            return HiddenInputs(inputs, "attention_mask", torch.where(shows >= 0, 0, mask), shows, None)
+            gone = torch.where(shows >= 0, 0, mask)
+            return HiddenInputs(inputs, "attention_mask", gone, shows, shows, None, shows.numel())
         ids = inputs["input_ids"]
         reader = backbone.reader
         assert isinstance(reader, TextReader)  # noqa: S101
-        return HiddenInputs(inputs, "input_ids", torch.where(shows >= 0, _substitute(reader, hiding), ids), shows, None)
+        replaced = torch.where(shows >= 0, _substitute(reader, hiding), ids)
+        return HiddenInputs(inputs, "input_ids", replaced, shows, shows, None, shows.numel())
 
     @property
-    def n_places(self) -> int:
-        """Places of the input, those that show no token included: what one variant costs."""
-        return self.shows.numel()
+    def patch(self) -> tuple[int, int] | None:
+        """Pixels of the processed picture that one place shows; None for texts."""
+        return None if self.pixels is None else self.pixels.scheme.cell
 
-    def where(self, keep: Bool[np.ndarray, "m tokens"]) -> Bool[Tensor, "m pieces *places"]:
-        """Places that stay as they are."""
-        kept = torch.from_numpy(np.pad(keep, ((0, 0), (0, 1)), constant_values=True)).to(self.shows.device)
-        return kept[:, self.shows]
-
-    def spread(self, places: Tensor) -> Tensor:
-        """Widen patches to pixels; pixels of no whole patch stay as they are."""
-        if self.patch is None:
-            return places
-        high, wide = self.patch
-        pixels = places.repeat_interleave(high, dim=-2).repeat_interleave(wide, dim=-1)
-        rest = [size - covered for size, covered in zip(self.filled.shape[-2:], pixels.shape[-2:], strict=True)]
-        return torch.nn.functional.pad(pixels, (0, rest[1], 0, rest[0]), value=True)
+    def where(self, keep: Bool[np.ndarray, "m tokens"]) -> Bool[Tensor, "m ..."]:
+        """Entries of the input that stay as they are, those of no token among them."""
+        kept = torch.from_numpy(np.pad(keep, ((0, 0), (0, 1)), constant_values=True)).to(self.owner.device)
+        return kept[:, self.owner]
 
     def variants(self, keep: Bool[np.ndarray, "m tokens"]) -> dict[str, Any]:
         """Make the inputs of ``m`` variants of the sample, one after the other, each with all its pieces.
@@ -125,25 +126,42 @@ class HiddenInputs:
         keep : bool array of shape (m, tokens)
             False where a token is hidden.
         """
-        kept = self.spread(self.where(keep).flatten(0, 1))
         result = self.copies(len(keep))
-        if self.patch is not None:
-            kept = kept[:, None]
         copies = [len(keep)] + [1] * (self.filled.ndim - 1)
+        kept = self.where(keep).flatten(0, 1)
         result[self.field] = torch.where(kept, result[self.field], self.filled.repeat(copies))
         return result
 
     def copies(self, number: int) -> dict[str, Any]:
         """Make the inputs of so many unchanged copies."""
-        return {
-            name: value.repeat([number] + [1] * (value.ndim - 1)) if isinstance(value, Tensor) and value.ndim else value
-            for name, value in self.inputs.items()
-        }
+        return {name: _repeated(value, number) for name, value in self.inputs.items()}
 
 
-def _image_reader(backbone: Backbone) -> ImageReader:
+def _repeated(value: Any, number: int) -> Any:
+    """Repeat what holds one sample after the other; other values are true of all samples."""
+    if isinstance(value, Tensor) and value.ndim:
+        return value.repeat([number] + [1] * (value.ndim - 1))
+    return value * number if isinstance(value, list) else value
+
+
+def _hidden_image(
+    backbone: Backbone,
+    shows: Int[Tensor, "1 rows columns"],
+    sample: Sample,
+    inputs: Mapping[str, Any],
+    hiding: str,
+    seed: int,
+) -> HiddenInputs:
     assert isinstance(backbone.reader, ImageReader)  # noqa: S101
-    return backbone.reader
+    assert isinstance(sample, ImageSample)  # noqa: S101
+    scheme = backbone.reader.scheme
+    given = inputs[scheme.field]
+    picture = torch.from_numpy(scheme.picture([sample.load_image()])).to(given)
+    pixels = PixelPlaces.of(scheme, picture, given, shows)
+    filled = torch.where(pixels.owner >= 0, scheme.flatten(_filled_pixels(picture, hiding, seed)), given)
+    rows, columns = shows.shape[1:]
+    cost = max(scheme.length((rows, columns)) - 1, shows.numel())  # CLS is not counted
+    return HiddenInputs(inputs, scheme.field, filled, shows, pixels.owner, pixels, cost)
 
 
 def _substitute(reader: TextReader, hiding: str) -> int:

@@ -107,9 +107,8 @@ class Mfaba:
 
 def entries_of_tokens(scene: Scene) -> Bool[Tensor, "..."]:
     """Say which entries of a leaf belong to a token; can be broadcast to the leaf."""
-    inputs = scene.substitute
-    kept = inputs.spread(inputs.where(np.zeros((1, scene.n_tokens), dtype=bool))[0])
-    return torch.logical_not(kept.unsqueeze(-1 if inputs.patch is None else 1))
+    free = scene.substitute.owner >= 0
+    return free[..., None] if scene.grid is None else free
 
 
 def _own_gradients(scene: Scene, leaves: Float[Tensor, "k ..."], columns: np.ndarray) -> Float[Tensor, "k ..."]:

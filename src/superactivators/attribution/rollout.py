@@ -33,6 +33,9 @@ class Rollout:
     that a map sums to at most one. A row of a long text is that of the window that gives the token's state, and what
     goes to one token in several windows is summed.
 
+    Inside a language model the image tokens are mixtures of all patches already, which its attention does not show; so
+    there is no rollout for them.
+
     Rollout knows nothing of vectors: it is the row that a map of a concept should beat. It costs one forward pass; for
     it the model computes attention in the open (``"eager"``), after which its implementation is restored.
 
@@ -46,7 +49,8 @@ class Rollout:
     StudyError
         If the weight is outside its range.
     ModelError
-        When maps are made, if the model does not give its attention.
+        When maps are made, if the model does not give its attention, or its states are image tokens of a language
+        model.
     """
 
     residual: float = 0.5
@@ -57,6 +61,11 @@ class Rollout:
 
     def maps(self, scene: Scene) -> Float[np.ndarray, "tokens columns"]:
         """Give one map for each column; see `superactivators.attribution.explainer.Explainer`."""
+        if scene.grid is not None and scene.backbone.tower == "language":
+            raise ModelError(
+                f"{type(scene.backbone.model).__name__}: its vision tower mixes image tokens before attention is "
+                "followed, so there is no rollout; use 'integrated-gradients' or 'rise', or tower='vision'"
+            )
         n_blocks = scene.backbone.n_blocks
         depth = np.minimum([site_place(site, n_blocks) for site in scene.objectives.sites], n_blocks - 1)
         attention = mean_attention(scene, int(depth.max()) + 1)
@@ -117,7 +126,8 @@ def mean_attention(scene: Scene, number: int) -> list[Float[Tensor, "pieces sequ
                 if len(seen) < number:
                     raise ModelError(
                         f"{type(backbone.model).__name__} gives the attention of {len(seen)} of its first {number} "
-                        "blocks, so there is no rollout; leave the explainer 'rollout' out for this model"
+                        "blocks, so there is no rollout; leave the explainer 'rollout' out for this model and use "
+                        "'integrated-gradients' or 'rise'"
                     )
                 for block, weights in seen.items():
                     found.setdefault(block, []).append(weights.clone())
@@ -130,6 +140,9 @@ def mean_attention(scene: Scene, number: int) -> list[Float[Tensor, "pieces sequ
 def _parts(scene: Scene) -> Iterator[dict[str, Any]]:
     """Cut the pieces of a long text into runs that fit into memory."""
     shows, inputs = scene.hidden.shows, scene.hidden.inputs
+    if scene.grid is not None:
+        yield dict(inputs)
+        return
     step = max(1, scene.max_batch_tokens // shows[0].numel())
     for begin in range(0, len(shows), step):
         yield {
@@ -172,4 +185,4 @@ def _tokens(scene: Scene, rows: Float[Tensor, "columns pieces sequence"]) -> Flo
     """Sum what goes to the places of each token."""
     if scene.grid is None:
         return scene.per_token(rows[..., None].to(scene.substitute.shows.device))
-    return scene.token_rows(rows.flatten(0, 1)[..., None])[..., 0]
+    return rows.flatten(1)[:, torch.from_numpy(scene.forward.layout(rows.shape[2]).rows)]

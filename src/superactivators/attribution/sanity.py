@@ -26,8 +26,6 @@ from superactivators.detection.detector import Detector
 from superactivators.detection.intervals import interval
 from superactivators.errors import StudyError
 from superactivators.models.backbone import Backbone
-from superactivators.models.blocks import find_blocks
-from superactivators.models.capture import ForwardRunner
 
 Randomised: TypeAlias = Literal["vectors", "model"]
 """What was replaced by something random."""
@@ -113,9 +111,8 @@ def with_random_model(backbone: Backbone, seed: int = 0, *, first_block: int = 0
     result = copy.copy(backbone)
     result.__dict__.pop("fingerprint", None)
     result.name = f"{backbone.name} (random blocks)"
-    result.model = copy.deepcopy(backbone.model)
-    result.blocks_path, result.blocks = find_blocks(result.model, result.model.config)
-    result.runner = ForwardRunner(result.model, list(result.blocks), result.width)
+    # copied together, so that blocks and runner belong to the model's copy, wherever the family has them
+    result.model, result.blocks, result.runner = copy.deepcopy((backbone.model, list(backbone.blocks), backbone.runner))
     with torch.no_grad():
         for name, parameter in nn.ModuleList(result.blocks[first_block:]).named_parameters():
             if parameter.is_floating_point():

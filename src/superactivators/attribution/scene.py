@@ -38,7 +38,8 @@ class Recorded:
     values : float32 tensor of shape (m, columns)
         Objective of every variant, with its graph.
     states : mapping of str to tensor of shape (m * pieces, sequence, width)
-        Raw outputs at the sites asked for; see `Scene.token_rows`.
+        Raw outputs at the sites asked for, (1, m * sequence, width) where the model packs its inputs; see
+        `Scene.token_rows`.
     """
 
     values: Float[Tensor, "m columns"]
@@ -125,7 +126,7 @@ class Scene:
         StudyError
             If a concept, an objective or the hiding is unknown, or the sample has no token.
         ModelError
-            If the tokenizer has no token to hide others with.
+            If the tokenizer has no token to hide others with, or it is not known where the pixels are in the input.
         """
         way = check_hiding(hiding, backbone.modality)
         encoding = backbone.encode([sample])
@@ -135,8 +136,8 @@ class Scene:
         (forward,) = batch.passes
         inputs = to_device(forward.inputs, backbone.device, backbone.dtype)
         noise = _seed(seed, sample.id, "noise")
-        hidden = HiddenInputs.of(backbone, forward, inputs, way, noise)
-        substitute = hidden if way != "remove" else HiddenInputs.of(backbone, forward, inputs, "mask", noise)
+        hidden = HiddenInputs.of(backbone, forward, sample, inputs, way, noise)
+        substitute = hidden if way != "remove" else HiddenInputs.of(backbone, forward, sample, inputs, "mask", noise)
         states = _states(backbone, forward, inputs, detector.sites)
         chosen = Objectives.of(detector, states, concepts, objectives)
         return Scene(backbone, sample, encoding, forward, hidden, substitute, chosen, states, seed, max_batch_tokens)
@@ -199,8 +200,8 @@ class Scene:
 
         Returns
         -------
-        tensor of shape (pieces, sequence, width) or (1, channels, height, width)
-            Token embeddings, or pixels.
+        tensor of shape (pieces, sequence, width), or of the shape of the pixels
+            Token embeddings, or the pixels as the model gets them, such as (1, channels, height, width).
         """
         return self._leaf(self.substitute.inputs)
 
@@ -227,10 +228,10 @@ class Scene:
         inputs = self.substitute.copies(len(leaves))
         flat = leaves.flatten(0, 1)
         if self.grid is not None:
-            inputs["pixel_values"] = flat
+            inputs[self.substitute.field] = flat
         with self._embedded(flat) if self.grid is None else nullcontext():
             self._run(inputs, [*self.objectives.readouts, *sites], lambda site, raw: held.update({site: raw}), True)
-        rows = {site: self.token_rows(held[site]) for site in self.objectives.readouts}
+        rows = {site: self.token_rows(held[site], len(leaves)) for site in self.objectives.readouts}
         return Recorded(self.objectives.agreement(rows).mean(dim=1), {site: held[site] for site in sites})
 
     def gradient_steps(self, number: int) -> list[int]:
@@ -238,21 +239,22 @@ class Scene:
         step = self._step(self.substitute)
         return [*range(0, number, step), number]
 
-    def token_rows(self, raw: Float[Tensor, "pieces sequence width"]) -> Float[Tensor, "m tokens width"]:
-        """Take the rows of the sample's tokens, in their order, out of states of ``m`` variants; on the CPU."""
-        pieces, sequence = len(self.forward.pieces), raw.shape[1]
-        rows = torch.from_numpy(self.forward.layout(sequence).rows).to(raw.device)
-        whole = raw.reshape(len(raw) // pieces, pieces * sequence, raw.shape[2])
-        return whole.index_select(1, rows).cpu()
+    def token_rows(
+        self, raw: Float[Tensor, "batch sequence width"], variants: int = 1
+    ) -> Float[Tensor, "variants tokens width"]:
+        """Take the rows of the sample's tokens, in their order, out of states of its variants; on the CPU."""
+        rows = torch.from_numpy(self.forward.layout(raw.shape[1], variants).rows).to(raw.device)
+        return raw.flatten(0, 1).index_select(0, rows).reshape(variants, self.n_tokens, raw.shape[2]).cpu()
 
     def per_token(self, leaves: Float[Tensor, "m ..."]) -> Float[Tensor, "m tokens"]:
         """Sum entries of leaves over what belongs to each token; on the CPU."""
         shows = self.substitute.shows
-        if self.substitute.patch is None:
+        pixels = self.substitute.pixels
+        if pixels is None:
             places = leaves.sum(dim=-1).flatten(1)
         else:
-            high, wide = self.substitute.patch
-            whole = leaves.sum(dim=2)[..., : shows.shape[1] * high, : shows.shape[2] * wide]
+            high, wide = pixels.scheme.cell
+            whole = pixels.picture(leaves).sum(dim=2)[..., : shows.shape[1] * high, : shows.shape[2] * wide]
             blocks = whole.reshape(len(leaves), shows.shape[1], high, shows.shape[2], wide)
             places = blocks.sum(dim=(2, 4)).flatten(1)
         sums = torch.zeros(len(leaves), self.n_tokens + 1, dtype=leaves.dtype, device=leaves.device)
@@ -268,7 +270,7 @@ class Scene:
         self._run(
             self.hidden.variants(keep),
             list(self.objectives.readouts),
-            lambda site, raw: rows.update({site: self.token_rows(raw)}),
+            lambda site, raw: rows.update({site: self.token_rows(raw, len(keep))}),
             False,
         )
         with torch.inference_mode():
@@ -282,7 +284,7 @@ class Scene:
 
     def _leaf(self, inputs: Mapping[str, Any]) -> Tensor:
         if self.grid is not None:
-            pixels: Tensor = inputs["pixel_values"]
+            pixels: Tensor = inputs[self.substitute.field]
             return pixels.clone()
         with torch.no_grad():
             embedded: Tensor = self.backbone.model.get_input_embeddings()(inputs["input_ids"])

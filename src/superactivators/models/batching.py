@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -33,6 +33,36 @@ class Layout:
     counts: Int[np.ndarray, " pieces"]
     cls: Int[np.ndarray, " pieces"] | None
 
+    def repeated(self, copies: int, states: int) -> Layout:
+        """Lay out so many copies, one after the other, of ``states`` states each."""
+        if copies == 1:
+            return self
+        first = np.arange(copies)[:, None] * states
+        cls = None if self.cls is None else (first + self.cls).ravel()
+        return Layout((first + self.rows).ravel(), np.tile(self.counts, copies), cls)
+
+
+@runtime_checkable
+class LayoutRule(Protocol):
+    """What finds the wanted rows in the states of a forward pass."""
+
+    def __call__(self, sequence: int, copies: int = 1) -> Layout:
+        """Give the layout.
+
+        Parameters
+        ----------
+        sequence : int
+            Length of the sequence that the model turns out to have; models that pack a batch have a single long one.
+        copies : int
+            How often the inputs were repeated along their first axis, one whole batch after the other.
+
+        Raises
+        ------
+        ModelError
+            If there cannot be such a sequence.
+        """
+        ...
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -43,19 +73,18 @@ class ForwardPass:
     ----------
     inputs : mapping of str to tensor
         Arguments of the model's ``forward``, on the CPU.
-    layout : function of int
-        Gives the `Layout` for the length of the sequence that the model turns out to have; raises ``ModelError`` for
-        a length that cannot be.
+    layout : LayoutRule
+        Gives the `Layout` for the length of the sequence that the model turns out to have.
     pieces : int64 array of shape (pieces,)
         Which sample of the batch each piece belongs to. An image is one piece; a long text is several windows.
     shows : function
         Gives an int64 array of shape (pieces, positions) or (pieces, rows, columns): which content token of the batch
-        each place of the *input* shows, -1 for none. Places are positions of ``input_ids``, or patches of the pixels.
+        each place of the *input* shows, -1 for none. Places are positions of ``input_ids``, or cells of the picture.
         Windows overlap, so that several places can show one token.
     """
 
     inputs: Mapping[str, Tensor]
-    layout: Callable[[int], Layout]
+    layout: LayoutRule
     pieces: Int[np.ndarray, " pieces"]
     shows: Callable[[], Int[np.ndarray, "pieces *places"]]
 

@@ -92,17 +92,21 @@ class ForwardRunner:
         deepest = max(places, default=n_blocks)
         stops = stop_early and deepest < n_blocks
 
-        def hand_over(place: int, value: Any) -> None:
+        def hand_over(place: int, value: Any) -> Any:
             site = site_name(place, n_blocks)
             fired[site] += 1
-            receive(site, self._checked(value, site))
+            state = self._checked(value, site)
+            receive(site, state)
             if stops and place == deepest:
                 raise _DeepEnough
+            return _through(value, state) if gradients else value
 
-        def before_first(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            hand_over(-1, args[0] if args else kwargs.get("hidden_states"))
+        def before_first(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                return (hand_over(-1, args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": hand_over(-1, kwargs.get("hidden_states"))}
 
-        def after(place: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def after(place: int) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
             return lambda module, args, output: hand_over(place, output)
 
         handles = []
@@ -150,3 +154,11 @@ class ForwardRunner:
                 f"(batch, sequence, {self._width}) was expected; this model cannot be used"
             )
         return state
+
+
+def _through(value: Any, state: Float[Tensor, "batch seq d"]) -> Any:
+    """Let the model go on from the state as it was handed over, so that it can be differentiated by."""
+    first = value[0] if isinstance(value, tuple) else value
+    if first.ndim == state.ndim:
+        return value
+    return (state[0], *value[1:]) if isinstance(value, tuple) else state[0]

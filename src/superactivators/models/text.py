@@ -358,10 +358,10 @@ class TextReader:
             cls=cls,
         )
 
-        def fixed(sequence: int) -> Layout:
+        def fixed(sequence: int, copies: int = 1) -> Layout:
             if sequence != width:
                 raise ModelError(f"{width} tokens went into the model, but states of {sequence} tokens came out")
-            return layout
+            return layout.repeated(copies, n * width)
 
         def shown() -> Int[np.ndarray, "pieces width"]:
             tokens = np.full((n, width), -1, dtype=np.int64)

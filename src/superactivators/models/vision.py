@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from superactivators.data.dataset import ImageSample, Modality, Sample
-from superactivators.errors import DataError, ModelError, StudyError, allowed
+from superactivators.errors import DataError, StudyError, allowed
 from superactivators.models.batching import ForwardBatch, ForwardPass, Layout, plan_batches
 from superactivators.models.encoding import Encoding
 from superactivators.models.families.family import PatchScheme
@@ -61,7 +61,6 @@ class ImageReader:
         self.scheme = scheme
         self.patch = scheme.cell
         self._geometry = geometry
-        self._name = name
         self.geometry_error = prove_geometry(scheme.place, scheme.picture, name)
 
     def settings(self) -> dict[str, Any]:
@@ -120,7 +119,7 @@ class ImageReader:
         grids, kind = np.unique(encoding.grids, axis=0, return_inverse=True)
         for number, (high, wide) in enumerate(grids.tolist()):
             members = np.flatnonzero(kind == number)
-            lengths = np.full(len(members), high * wide + 1)
+            lengths = np.full(len(members), self.scheme.length((high, wide)))
             for group in plan_batches(lengths, np.ones(len(members), dtype=np.int64), max_batch_tokens):
                 rows = members[group]
                 part = encoding.subset(rows)
@@ -148,16 +147,12 @@ class ImageReader:
         counts = np.diff(offsets)
         image = np.repeat(np.arange(len(samples)), counts)
 
-        def laid_out(sequence: int) -> Layout:
-            positions = self.scheme.positions(grid, len(samples), sequence)
-            return Layout(rows=positions.cells[image, cells], counts=counts, cls=positions.cls)
+        def laid_out(sequence: int, copies: int = 1) -> Layout:
+            positions = self.scheme.positions(grid, copies * len(samples), sequence)
+            found = positions.cells.reshape(copies, len(samples), -1)[:, image, cells]
+            return Layout(rows=found.ravel(), counts=np.tile(counts, copies), cls=positions.cls)
 
         def shown() -> Int[np.ndarray, "pieces high wide"]:
-            if not self.scheme.one_grid:
-                raise ModelError(
-                    f"{self._name} does not give one grid of pixels, so patches cannot be hidden in it; attribution "
-                    "of images needs a model such as ViT, DINOv2 or the vision tower of CLIP or SigLIP"
-                )
             tokens = np.full((len(samples), grid[0] * grid[1]), -1, dtype=np.int64)
             tokens[image, cells] = np.arange(len(cells))
             return tokens.reshape(-1, *grid)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from PIL import Image
 from torch import Tensor, nn
 
@@ -42,13 +42,12 @@ class PatchScheme(Protocol):
     ----------
     cell : (height, width)
         Pixels of the processed picture that one state stands for.
-    one_grid : bool
-        Whether the input is ``pixel_values`` of shape (images, channels, height, width) whose patches are the cells, so
-        that patches can be hidden in it.
+    field : str
+        Argument of the model's ``forward`` that holds the pixels, such as ``"pixel_values"``.
     """
 
     cell: tuple[int, int]
-    one_grid: bool
+    field: str
 
     def settings(self) -> dict[str, Any]:
         """Everything about it that changes states or patches, as JSON values."""
@@ -59,11 +58,26 @@ class PatchScheme(Protocol):
         ...
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """Give the arguments of the model's ``forward``: tensors on the CPU, and plain values."""
+        """Give the arguments of the model's ``forward``: tensors on the CPU, and plain values.
+
+        Tensors and lists hold one image after the other along their first axis; other values are true of all images.
+        """
         ...
 
     def picture(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "n c h w"]:
         """Give the pixels that the model sees, put back into pictures: how positions are proven (`prove_geometry`)."""
+        ...
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Put pictures of one size into the layout of the input `field`, where padding is zero.
+
+        It moves values and computes nothing, so it takes numbers of any dtype: ``flatten(picture(images))`` is
+        ``inputs(images)[field]``, and flattened numbers of pixels say which pixel stands where.
+        """
+        ...
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Say how many states one image has in a forward pass, padding and special tokens included: what it costs."""
         ...
 
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:

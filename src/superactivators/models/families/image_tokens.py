@@ -7,9 +7,9 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from superactivators.errors import ModelError
 from superactivators.models.blocks import find_blocks, state_width
@@ -52,6 +52,8 @@ class ImageTokens:
     ----------
     cell : (height, width)
         Pixels of the processed picture that one image token stands for.
+    field : str
+        What the whole model calls the pixels.
 
     Notes
     -----
@@ -65,8 +67,6 @@ class ImageTokens:
 
     For ``geometry="squash"`` wrap either ``vision`` or the result in `Squashed`.
     """
-
-    one_grid = False
 
     def __init__(
         self,
@@ -87,6 +87,7 @@ class ImageTokens:
         self._marks = marks
         self._arguments = dict(arguments or {})
         self._name = name
+        self.field = self._arguments.get(vision.field, vision.field)
         self._merge = merge
         self.cell = (vision.cell[0] * merge[0], vision.cell[1] * merge[1])
         self._sequences: dict[tuple[int, int], Int[np.ndarray, " sequence"]] = {}
@@ -108,6 +109,15 @@ class ImageTokens:
     def picture(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "n c h w"]:
         """Give the pixels that the model sees."""
         return self._vision.picture(images)
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Put pictures into the layout of the vision tower's input."""
+        return self._vision.flatten(picture)
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Count the states of the vision tower or those of the language model, whichever are more."""
+        seen = self._vision.length((grid[0] * self._merge[0], grid[1] * self._merge[1]))
+        return max(seen, len(self._sequence(*grid)))
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Any]:
         """Give token ids, their marks, and the inputs of the vision tower under the names of the whole model."""

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from PIL import Image
 from torch import Tensor, nn
 
@@ -88,7 +88,7 @@ class TileCanvas:
         How error messages call the processor.
     """
 
-    one_grid = False
+    field = "pixel_values"
 
     def __init__(
         self,
@@ -105,6 +105,7 @@ class TileCanvas:
         self.cell = (patch, patch)
         self._tile = tile
         self._side = tile // patch
+        self._padded = math.ceil((1 + self._side * self._side) / _MULTIPLE) * _MULTIPLE
         self._slots = slots
         self._ratios = list(ratios)
         self._tiles = tiles
@@ -161,10 +162,22 @@ class TileCanvas:
         canvas = tiles.reshape(n, rows, columns, channels, high, wide).transpose(0, 3, 1, 4, 2, 5)
         return np.ascontiguousarray(canvas.reshape(n, channels, rows * high, columns * wide))
 
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Cut canvases into tiles, with empty ones behind them."""
+        n, channels, height, width = picture.shape
+        rows, columns = height // self._tile, width // self._tile
+        cut = picture.reshape(n, channels, rows, self._tile, columns, self._tile).permute(0, 2, 4, 1, 3, 5)
+        result = picture.new_zeros(n, 1, self._slots, channels, self._tile, self._tile)
+        result[:, 0, : rows * columns] = cut.flatten(1, 2)
+        return result
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Count the states of all tiles, empty ones too, whatever the canvas."""
+        return self._slots * self._padded
+
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:
         """Find each cell in its tile; CLS is that of the first tile."""
-        patches = self._side * self._side
-        padded = math.ceil((1 + patches) / _MULTIPLE) * _MULTIPLE
+        patches, padded = self._side * self._side, self._padded
         each = sequence // self._slots
         if sequence != each * self._slots or each not in (1 + patches, padded):
             raise ModelError(

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Shaped
 from PIL import Image
+from torch import Tensor
 
 from superactivators.errors import ModelError
 from superactivators.models.families.family import ImageFamily, ImageParts, PatchScheme, Positions
@@ -62,7 +64,7 @@ class PatchRow:
         How error messages call the processor.
     """
 
-    one_grid = False
+    field = "pixel_values"
 
     def __init__(self, processor: Any, *, patch: int, most: int, name: str) -> None:
         self.processor = processor
@@ -102,6 +104,18 @@ class PatchRow:
         # a row of values is a patch, line by line, with the channels of a pixel side by side
         cut = rows[:, : high * wide].reshape(len(rows), high, wide, self._patch, self._patch, -1)
         return cut.transpose(0, 5, 1, 3, 2, 4).reshape(len(rows), -1, high * self._patch, wide * self._patch)
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Cut pictures into rows of patches, with rows of zeros behind them."""
+        n, channels, height, width = picture.shape
+        high, wide = height // self._patch, width // self._patch
+        cut = picture.reshape(n, channels, high, self._patch, wide, self._patch).permute(0, 2, 4, 3, 5, 1)
+        rows = cut.reshape(n, high * wide, -1)
+        return torch.nn.functional.pad(rows, (0, 0, 0, self._most - high * wide))
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Count the patches to which every picture is padded."""
+        return self._most
 
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:
         """Patches stand at the beginning of each image's sequence, row by row; padding comes after them."""

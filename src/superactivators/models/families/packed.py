@@ -8,8 +8,9 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from PIL import Image
+from torch import Tensor
 
 from superactivators.errors import DataError, ModelError
 from superactivators.models.families.family import ImageFamily, ImageParts, PatchScheme, Positions
@@ -127,7 +128,7 @@ class Packed:
         The largest size of whole steps that the processor makes.
     """
 
-    one_grid = False
+    field = "pixel_values"
 
     def __init__(
         self, processor: Any, *, cell: tuple[int, int], step: tuple[int, int] | None = None, name: str
@@ -153,6 +154,14 @@ class Packed:
     def picture(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "n c h w"]:
         """Run the processor on images that all come out with the same size."""
         return self._rule.process(images)[0]
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Give the pictures as they are."""
+        return picture
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Count the patches."""
+        return grid[0] * grid[1]
 
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:
         """Patches of an image follow each other, row by row, after those of the image before."""

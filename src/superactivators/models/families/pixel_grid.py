@@ -8,8 +8,9 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from PIL import Image
+from torch import Tensor
 
 from superactivators.errors import ModelError
 from superactivators.models.families.family import ImageFamily, ImageParts, Positions
@@ -48,7 +49,7 @@ class PixelGrid:
         How error messages call the processor.
     """
 
-    one_grid = True
+    field = "pixel_values"
 
     def __init__(
         self,
@@ -95,6 +96,14 @@ class PixelGrid:
                 "that off (Gemma 3: processor={'do_pan_and_scan': False})"
             )
         return np.asarray(pixels, dtype=np.float32)
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Give the pictures as they are."""
+        return picture
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Count the patches and CLS."""
+        return grid[0] * grid[1] + 1
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Any]:
         """Give pixels, and whether position embeddings are to be resized."""

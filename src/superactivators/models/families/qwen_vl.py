@@ -8,9 +8,9 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from superactivators.errors import DataError, ModelError
 from superactivators.models.families.family import ImageFamily, ImageParts, PatchScheme, Positions
@@ -45,7 +45,7 @@ class MergedPatches:
         How error messages call the processor.
     """
 
-    one_grid = False
+    field = "hidden_states"
 
     def __init__(self, processor: Any, *, patch: int, merge: int, window: int | None, name: str) -> None:
         self.processor = processor
@@ -100,6 +100,22 @@ class MergedPatches:
         ).transpose(6, 0, 5, 1, 3, 7, 2, 4, 8)
         picture: np.ndarray = blocks[0].reshape(len(images), -1, rows * step, columns * step)
         return picture
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Cut pictures into patches, block by block, every frame the same."""
+        n, channels, height, width = picture.shape
+        step, merge, frames = self.cell[0], self._merge, int(self.processor.temporal_patch_size)
+        high, wide = height // (step * merge), width // (step * merge)
+        blocks = picture.reshape(n, channels, high, merge, step, wide, merge, step).permute(0, 2, 5, 3, 6, 1, 4, 7)
+        return (
+            blocks[..., None, :, :]
+            .expand(*blocks.shape[:6], frames, step, step)
+            .reshape(n * high * wide * merge * merge, -1)
+        )
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Count the patches."""
+        return grid[0] * grid[1]
 
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:
         """Patches of all images stand in one sequence, block by block, in Qwen2.5-VL window by window."""

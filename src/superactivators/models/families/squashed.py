@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from PIL import Image
+from torch import Tensor
 
 from superactivators.models.families.family import PatchScheme, Positions
 from superactivators.models.geometry import Placement
@@ -28,7 +29,7 @@ class Squashed:
         self._scheme = scheme
         self._size = size
         self.cell = scheme.cell
-        self.one_grid = scheme.one_grid
+        self.field = scheme.field
 
     def settings(self) -> dict[str, Any]:
         """Everything about it that changes states or patches, as JSON values."""
@@ -48,6 +49,14 @@ class Squashed:
     def picture(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "n c h w"]:
         """Give the pixels that the model sees."""
         return self._scheme.picture([self._resized(image) for image in images])
+
+    def flatten(self, picture: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "..."]:
+        """Put pictures into the layout of the model's input."""
+        return self._scheme.flatten(picture)
+
+    def length(self, grid: tuple[int, int]) -> int:
+        """Say how many states one image has in a forward pass."""
+        return self._scheme.length(grid)
 
     def positions(self, grid: tuple[int, int], images: int, sequence: int) -> Positions:
         """Find the patches in states of one site."""
