@@ -36,7 +36,7 @@ class Budget:
     activations : int
         What a block holds while it runs, an estimate; see `measure`.
     captured : int
-        States of all wanted sites of one batch.
+        States of all wanted sites of two batches: one is captured while the one before it is stored.
     """
 
     disk: int | None
@@ -49,6 +49,14 @@ class Budget:
     def forward(self) -> int:
         """Bytes beside the weights while a batch runs."""
         return self.inputs + self.activations + self.captured
+
+    @property
+    def spare(self) -> int:
+        """Freed memory that an allocator keeps for itself while batches of different lengths come and go.
+
+        Measured with that of glibc: as much as the batch itself. It is less where batches have one length.
+        """
+        return self.forward
 
     @property
     def total_weights(self) -> int:
@@ -84,7 +92,9 @@ def measure(
     values and their mixture; the hidden layer of the MLP before and after its nonlinearity; the attention mask. A model
     that keeps attention matrices (``eager``) holds ``2 T S h (b + 4)`` more for h heads. A vision tower in front of a
     language model is counted alike for the patches of its input, and the larger of both is taken, since one ends before
-    the other begins. Captured states take ``T d b`` a site and twice ``4 T d`` for sums in float32.
+    the other begins. Captured states take ``T d b`` a site, once for this batch and once for the one before it, which
+    is still being stored, and ``8 T d`` for sums in float32. These are bytes in use; an allocator that keeps freed
+    memory needs up to as much again, see `Budget.spare`.
     """
     size = _itemsize(backbone)
     reader = backbone.reader
@@ -99,7 +109,7 @@ def measure(
     activations = stack(tokens, longest)
     if patches:
         activations = max(activations, _tower(backbone, size)(patches, patches))
-    captured = tokens * backbone.width * (size * n_sites + 8)
+    captured = tokens * backbone.width * (2 * size * n_sites + 8)
     return Budget(backbone.stored_bytes, weight_bytes(backbone.model), inputs, activations, captured)
 
 
@@ -182,11 +192,12 @@ def _image_batch(
     sample = samples[place]
     assert isinstance(sample, ImageSample)  # noqa: S101
     same = int((encoding.grids == encoding.grids[place]).all(axis=1).sum())
-    images = min(max(batch_tokens // (int(cells[place]) + 1), 1), same)
+    each = reader.scheme.length((int(encoding.grids[place, 0]), int(encoding.grids[place, 1])))
+    images = min(max(batch_tokens // each, 1), same)
     given = reader.scheme.inputs([Image.new("RGB", sample.size())])
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     ids = tensors.get("input_ids")
-    longest = int(cells[place]) + 1 if ids is None else int(ids.shape[-1])
+    longest = each if ids is None else int(ids.shape[-1])
     inputs = images * sum(value.numel() * value.element_size() for value in tensors.values())
     patches = 0
     vision = getattr(config, "vision_config", None)

@@ -66,13 +66,13 @@ class ExtractionPlan:
         """Tokens, bytes and memory, as JSON types.
 
         ``memory_bytes`` is what is needed beside the model: three shards (one is filled, one waits to be written, one
-        is written) and one forward batch; ``total_bytes`` adds the weights. What Python and its libraries take by
-        themselves comes on top.
+        is written), one forward batch, and what an allocator keeps; ``total_bytes`` adds the weights. What Python and
+        its libraries take by themselves (about 0.5 GiB) comes on top.
         """
         layout, itemsize, budget = self.layout, DTYPES[self.layout.dtype].itemsize, self.budget
         longest = int(np.diff(layout.encoding.offsets[layout.shards]).max())
         shards = 3 * longest * layout.width * itemsize * len(layout.sites)
-        memory = shards + budget.forward
+        memory = shards + budget.forward + budget.spare
         return {
             "samples": layout.encoding.n_samples,
             "tokens": layout.encoding.n_tokens,
@@ -86,6 +86,7 @@ class ExtractionPlan:
             "input_bytes": budget.inputs,
             "activation_bytes": budget.activations,
             "captured_bytes": budget.captured,
+            "spare_bytes": budget.spare,
             "memory_bytes": memory,
             "weights_disk_bytes": budget.disk,
             "weights_parts": dict(budget.weights),
