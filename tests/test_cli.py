@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from baselines.chat_server import Act, serving
 from small_data import planted_images
 from superactivators.cli.app import run
 from superactivators.data.passages import passages
@@ -23,7 +25,7 @@ COMMANDS = [
     ["tables"],
     ["attribute"],
     *(["demo"], ["run"], ["extract"], ["fit"], ["evaluate"], ["detect"], ["report"], ["layers"]),
-    *(["data", "check"], ["doctor"]),
+    *(["data", "check"], ["data", "convert"], ["data", "formats"], ["data", "filler"], ["doctor"], ["paper"]),
 ]
 
 
@@ -244,3 +246,44 @@ def test_outputs_for_people_do_not_fail(text_study: Path, text_model: Path) -> N
         code, out, err = call(*arguments)
         assert code == 0, err
         assert out.strip()
+
+
+def test_data_of_another_format_is_checked_converted_and_extracted(image_model: Path, tmp_path: Path) -> None:
+    made = importlib.import_module("data.formats.mini_coco")
+    original = made.build(tmp_path / "original")
+    given = [part for key, value in made.OPTIONS.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    checked = call_json("data", "check", original, "--format", made.FORMAT, *given)
+    told = call_json("data", "convert", original, "--format", made.FORMAT, *given, "--out", tmp_path / "open")
+    assert told["samples"] == sum(checked["samples"].values())
+    again = call_json("data", "check", tmp_path / "open")
+    assert again["positives"] == checked["positives"]
+    plan = call_json(
+        *("extract", original, "--format", made.FORMAT, *given, "--model", image_model, "--device", "cpu"),
+        *("--layers", "-1", "--out", tmp_path / "states", "--dry-run"),
+    )
+    assert plan["samples"] == told["samples"]
+    assert not (tmp_path / "states").exists()
+
+
+def test_formats_are_listed_with_their_options() -> None:
+    listed = call_json("data", "formats")
+    assert listed["coco"]["options"]["concepts"] == "both"
+    assert all(entry["reads"] for entry in listed.values())
+
+
+@pytest.mark.parametrize("given", ["top", "=3", "a b=3"])
+def test_an_option_without_a_name_is_refused(given: str, tmp_path: Path) -> None:
+    code, _, err = call("data", "check", tmp_path, "--format", "voc", "--set", given)
+    assert code == 2
+    assert "--set takes key=value" in err
+
+
+def test_filler_from_a_chat_model(tmp_path: Path) -> None:
+    lines = [f"The {number} bus leaves from stop {number} at noon." for number in range(40)]
+    with serving(lambda number, seen: Act(content="\n".join(lines[number % 2 :: 2]))) as server:
+        told = call_json(
+            *("data", "filler", "--out", tmp_path / "lines.txt", "--number", 12, "--model", "m"),
+            *("--endpoint", server.url, "--topic", "buses"),
+        )
+    assert told["texts"] == 12
+    assert len((tmp_path / "lines.txt").read_text(encoding="utf-8").splitlines()) == 12

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from superactivators.cli import console
-from superactivators.errors import SuperActivatorsError
+from superactivators.errors import StudyError, SuperActivatorsError
 
 app = typer.Typer(
     name="superactivators",

@@ -171,11 +171,7 @@ def load_checkpoint(name: str | Path, wanted: Wanted) -> Checkpoint:
     if kind == "text":
         return Checkpoint(kind, model, tokenizer, part, stored_bytes=stored, is_sketch=not wanted.weights)
     prepares = _calling(lambda: AutoImageProcessor.from_pretrained(folder), folder, "image processor")
-    if wanted.processor:
-        check_settings(prepares, wanted.processor, str(folder))
-        # once more from what was read: given together with the file's, older names in it would win (max_pixels, size)
-        settings = {**prepares.to_dict(), **wanted.processor}
-        prepares = _calling(lambda: type(prepares).from_dict(settings), folder, "image processor")
+    prepares = with_settings(prepares, wanted.processor, str(folder))
     return Checkpoint(kind, model, prepares, part, tokenizer, stored, not wanted.weights)
 
 
@@ -194,7 +190,8 @@ def vision_checkpoint(model: Any, processor: Any, wanted: Wanted, stored: int | 
         model = model.to(device=wanted.placement, dtype=wanted.dtype)
     elif wanted.dtype is not None:
         model = model.to(dtype=wanted.dtype)
-    return Checkpoint("image", model.eval(), processor, "vision", None, stored, not wanted.weights)
+    prepares = with_settings(processor, wanted.processor, "this model")
+    return Checkpoint("image", model.eval(), prepares, "vision", None, stored, not wanted.weights)
 
 
 def _calling(load: Callable[[], Any], folder: Path, what: str) -> Any:
@@ -247,12 +244,21 @@ def _base_class(config: Any) -> Any:
     return MODEL_MAPPING.get(type(config), None)
 
 
-def check_settings(processor: Any, given: Mapping[str, Any], name: str) -> None:
-    """Refuse settings that an image processor does not have, with ``ModelError``."""
-    known = [name for name in processor.to_dict() if not name.startswith("_")]
+def with_settings(processor: Any, given: Mapping[str, Any] | None, name: str) -> Any:
+    """Replace settings of an image processor; raises ``ModelError`` for those that it does not have or cannot take."""
+    if not given:
+        return processor
+    read = processor.to_dict()
+    known = [setting for setting in read if not setting.startswith("_")]
     for setting in given:
         if setting not in known:
             raise ModelError(f"{name}: its image processor has no setting {setting!r}; {allowed(setting, known)}")
+    try:
+        with quiet_transformers():
+            # made from what was read: given along with the file, older names in it would win (max_pixels, size)
+            return type(processor).from_dict({**read, **given})
+    except Exception as error:  # transformers raises many kinds
+        raise ModelError(f"{name}: its image processor cannot take {dict(given)} ({first_line(error)})") from None
 
 
 def _choose_tower(folder: Path, config: Any, asked: str | None, tower: str | None) -> tuple[Modality, Tower, Any, Any]:

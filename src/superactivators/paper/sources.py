@@ -131,6 +131,8 @@ def stand_ins() -> Sources:
         bundled = "bundled:dinov2-small" if model.modality == "image" else "bundled:minilm"
         depths = [["50%", "100%"], ["75%", "100%"], ["34%", "100%"]][number % 3]
         models[name] = {"name": bundled, "layers": depths, "geometry": "processor", "dtype": "float32"}
+        if model.modality == "image":  # a quarter of the patches
+            models[name]["processor"] = {"size": {"shortest_edge": 126}, "crop_size": {"height": 112, "width": 112}}
     common: dict[str, dict[str, Any]] = {
         "concepts": {"clusters": 24, "sample_clusters": 8, "separators_per_concept": 2},
         "detection": {"resamples": 60},
