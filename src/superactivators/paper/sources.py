@@ -102,7 +102,7 @@ class Sources:
             section = {**deepcopy(needed.get(name, {})), **self.common.get(name, {})}
             if section:
                 content[name] = section
-        if content["data"].get("format") is None:
+        if not content["data"].get("format"):  # "" stands for the open formats
             content["data"].pop("format", None)
         return StudySettings.of(content, f"paper study {data}/{model}")
 
