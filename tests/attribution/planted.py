@@ -141,6 +141,36 @@ def planted_images(folder: Path, n_samples: int) -> Planted:
     return Planted(Backbone.from_pretrained(folder, device="cpu"), _detector(1.0), samples, truth)
 
 
+def planted_rows(folder: Path, n_samples: int) -> Planted:
+    """Write a SigLIP 2 that reads rows of patches, eight of them padding, and make the same images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = transformers.Siglip2VisionConfig(
+        hidden_size=WIDTH,
+        num_hidden_layers=N_BLOCKS,
+        num_attention_heads=HEADS,
+        intermediate_size=WIDTH // 2,
+        num_patches=GRID**2,
+        patch_size=PATCH,
+        vision_use_head=False,
+    )
+    stripes, textures = _patterns()
+    with quiet_transformers(), torch.no_grad():
+        model = transformers.Siglip2VisionModel(config)
+        _start(model)
+        # pixels reach the model as (value / 255 - 0.5) / 0.5, the channels of a pixel side by side
+        seen = torch.from_numpy(np.concatenate([stripes[None], textures]) / 127.5).permute(0, 2, 3, 1).flatten(1)
+        features = torch.cat([MARK * PLANTED[None], OTHERS[: len(textures)]])
+        model.embeddings.patch_embedding.weight.copy_(features.T @ (seen / seen.square().sum(dim=1, keepdim=True)))
+        model.embeddings.position_embedding.weight.copy_(CONSTANT * SHARED.expand(GRID**2, -1))
+        for layer in model.encoder.layers:
+            own = layer.self_attn
+            _attention(own.q_proj, own.k_proj, own.v_proj, own.out_proj, 1 / UNIT)
+        model.save_pretrained(folder)
+        transformers.Siglip2ImageProcessorPil(patch_size=PATCH, max_num_patches=GRID**2 + 8).save_pretrained(folder)
+    samples, truth = _images(n_samples, stripes, textures)
+    return Planted(Backbone.from_pretrained(folder, device="cpu"), _detector(1.0), samples, truth)
+
+
 def _start(model: Any) -> None:
     """Small random matrices, norms that only normalise, no biases."""
     generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.planted import Planted, planted_images, planted_text
+from attribution.planted import Planted, planted_images, planted_rows, planted_text
 from superactivators.attribution.explainer import explainers
 from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.scene import Scene
@@ -38,7 +38,7 @@ MODULES = {
 }
 # Concept patches lie anywhere, so masks that hide blocks of patches would not tell them from their neighbours.
 SINGLE_PATCHES: dict[str, dict[str, Any]] = {"rise": {"grain": 1}, "occlusion": {"window": 1, "stride": 1}}
-MODALITIES = ("text", "image")
+MODALITIES = ("text", "image", "image rows")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """World of a modality; scenes keep their forward passes, so that explainers with equal masks share them."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("planted")
-    makers: dict[str, Callable[[Path, int], Planted]] = {"text": planted_text, "image": planted_images}
+    makers: dict[str, Callable[[Path, int], Planted]] = {
+        "text": planted_text,
+        "image": planted_images,
+        "image rows": planted_rows,
+    }
 
     @cache
     def get(modality: str) -> World:
@@ -100,7 +104,7 @@ def test_finds_the_planted_concept(worlds: Callable[[str], World], name: str, mo
         pytest.importorskip("shapiq")
     import_module(f"superactivators.attribution.{MODULES[name]}")
     world = worlds(modality)
-    options = SINGLE_PATCHES.get(name, {}) if modality == "image" else {}
+    options = SINGLE_PATCHES.get(name, {}) if modality != "text" else {}
     explainer = explainers[name](**options)
     found = judged([explainer.maps(scene) for scene in world.scenes], world.truth)
     chosen = world.scenes[0].objectives
