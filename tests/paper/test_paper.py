@@ -24,7 +24,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Name files of a COCO and a GoEmotions miniature with two tiny models in place of CLIP and Qwen."""
     root = tmp_path_factory.mktemp("paper")
     coco, goemotions = (importlib.import_module(f"data.formats.mini_{name}") for name in ("coco", "goemotions"))
-    build_checkpoint("dinov2", root / "vision")
+    build_checkpoint("dinov2", root / "clip-vit-large-patch14")
     build_checkpoint("qwen2", root / "language")
     images, texts = coco.build(root / "coco"), goemotions.build(root / "goemotions")
     file = root / "sources.toml"
@@ -41,7 +41,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         min_positives = 1
         options = {{ {", ".join(f"{key} = {json.dumps(value)}" for key, value in goemotions.OPTIONS.items())} }}
         [models.clip]
-        name = "vision"
+        name = "clip-vit-large-patch14"
         device = "cpu"
         [models.qwen]
         name = "language"
@@ -149,6 +149,9 @@ def test_presets_on_miniatures(sources: Path, tmp_path: Path) -> None:
     mine = [row for row in rows if row["data"] == "COCO" and row["kind"] == "linear" and row["method"] == "cls"]
     assert [row["notebooks"] for row in mine] == [0.7]
     assert mine[0]["difference"] == pytest.approx(mine[0]["weighted F1"] - 0.7)
+    other = [row for row in rows if row["data"] != "COCO" and row["notebooks"] is not None]
+    assert other
+    assert all(row["difference"] is None and row["in fact"].endswith(", language") for row in other)
     assert (tmp_path / "tables" / "README.md").is_file()
     held = {cell: json.loads((path / "summary.json").read_text()) for cell, path in result.finished.items()}
     assert "attribution" not in held["goemotions", "qwen"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from superactivators.paper.catalogue import DATASETS, MODELS
 from superactivators.ragged import segment_ids
 from superactivators.report.study_results import StudyTables
 from superactivators.scores.site_scores import SiteScores
@@ -57,6 +58,18 @@ class Finished:
     @cached_property
     def _labels(self) -> Labels:
         return Labels.load(self.folder / "states" / "labels").with_concepts(list(self.tables.summary["concepts"]))
+
+    @property
+    def run_on(self) -> str:
+        """Data set and model that were used."""
+        about = self.tables.summary
+        return f"{about['data']['name']}, {PurePath(about['model']['name']).name}"
+
+    def as_published(self, cell: tuple[str, str]) -> bool:
+        """Whether the model has the name of the paper's, and the data were read in the paper's format."""
+        settings = self.tables.summary["settings"]
+        own, papers = (PurePath(name).name for name in (settings["model"]["name"], MODELS[cell[1]].settings["name"]))
+        return own.lower() == papers.lower() and settings["data"].get("format") == DATASETS[cell[0]].format
 
     @property
     def sites(self) -> list[str]:
