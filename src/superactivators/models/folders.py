@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
 from superactivators.errors import ModelError
+from superactivators.models.failures import first_line
 from superactivators.models.quiet import quiet_transformers
 from superactivators.models.weights import has_all_weights
 
 _SETTINGS_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
-_WEIGHT_FILES = ("*.safetensors",)
+ALL_WEIGHTS = ("*.safetensors",)
 _UNWANTED_FILES = ("*/*", "consolidated*", "*.fp16.safetensors", "*.bf16.safetensors", "*.onnx*")
 
 
 def find_folder(
-    name: str | Path, *, revision: str | None = None, local_files_only: bool = False, weights: bool = True
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    weights: Sequence[str] = ALL_WEIGHTS,
 ) -> Path:
     """Find the folder of a checkpoint: the path itself, or the local copy of a hub id, fetched if need be.
 
@@ -29,8 +35,9 @@ def find_folder(
         Branch, tag or commit of a hub id.
     local_files_only : bool
         Never ask the hub.
-    weights : bool
-        Whether weights are wanted; without them only settings and vocabularies are fetched, which are small.
+    weights : sequence of str
+        Patterns of the weight files that are wanted; without any, only settings and vocabularies are fetched, which
+        are small.
 
     Raises
     ------
@@ -63,13 +70,7 @@ def find_folder(
         ) from None
 
 
-def first_line(error: BaseException) -> str:
-    """Give what an error says in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
-
-
-def _cached_or_fetched(name: str, revision: str | None, local_files_only: bool, weights: bool) -> Path:
+def _cached_or_fetched(name: str, revision: str | None, local_files_only: bool, weights: Sequence[str]) -> Path:
     """Take a copy if there is one, and only then ask the network."""
     offline = local_files_only or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     try:
@@ -79,18 +80,24 @@ def _cached_or_fetched(name: str, revision: str | None, local_files_only: bool, 
             raise
     else:
         # a copy that was made for its settings alone has no weights yet
-        if offline or not weights or has_all_weights(copy):
+        if offline or _has(copy, weights):
             return copy
     return _fetch(name, revision, local_files_only=False, weights=weights)
 
 
-def _fetch(name: str, revision: str | None, *, local_files_only: bool, weights: bool) -> Path:
+def _has(copy: Path, weights: Sequence[str]) -> bool:
+    if tuple(weights) == ALL_WEIGHTS:
+        return has_all_weights(copy)
+    return all(any(copy.glob(pattern)) for pattern in weights)
+
+
+def _fetch(name: str, revision: str | None, *, local_files_only: bool, weights: Sequence[str]) -> Path:
     return Path(
         snapshot_download(
             name,
             revision=revision,
             local_files_only=local_files_only,
-            allow_patterns=[*_SETTINGS_FILES, *(_WEIGHT_FILES if weights else ())],
+            allow_patterns=[*_SETTINGS_FILES, *weights],
             ignore_patterns=list(_UNWANTED_FILES),
         )
     )

@@ -59,11 +59,14 @@ class ImageGeometry:
         The processor's ``size``.
     crop, pad : (height, width) or None
         Centre crop, and size to which the right and the bottom are padded.
+    crop_rounds : bool
+        Whether half a pixel of a crop goes to the even side, as in torchvision, and not always to the first one.
     """
 
     resize: dict[str, int] | None
     crop: tuple[int, int] | None
     pad: tuple[int, int] | None
+    crop_rounds: bool = False
 
     @classmethod
     def of(cls, processor: Any) -> ImageGeometry:
@@ -77,6 +80,7 @@ class ImageGeometry:
             resize=size if does["resize"] else None,
             crop=_height_width(crop) if does["center_crop"] else None,
             pad=_height_width(pad) if does["pad"] else None,
+            crop_rounds=bool(getattr(processor, "crop_rounds", False)),
         )
 
     def place(self, height: int, width: int) -> Placement:
@@ -92,12 +96,18 @@ class ImageGeometry:
         top = left = 0
         if self.crop is not None:
             # negative where the image is smaller than the crop: it is padded, half of it (rounded up) before
-            top, left = (out_height - self.crop[0]) // 2, (out_width - self.crop[1]) // 2
+            top, left = (self._first(out, kept) for out, kept in zip((out_height, out_width), self.crop, strict=True))
             out_height, out_width = self.crop
         if self.pad is not None:
             out_height, out_width = max(out_height, self.pad[0]), max(out_width, self.pad[1])
         view = (left * across, top * down, (left + out_width) * across, (top + out_height) * down)
         return Placement(out_height, out_width, view)
+
+    def _first(self, out: int, kept: int) -> int:
+        """Pixel at which a crop begins."""
+        if not self.crop_rounds:
+            return (out - kept) // 2
+        return round((out - kept) / 2) if out >= kept else -((kept - out) // 2)
 
 
 def _sizes(setting: Any) -> dict[str, int]:

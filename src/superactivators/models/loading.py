@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from inspect import signature
@@ -13,14 +13,17 @@ from typing import Any, Literal, TypeAlias, final
 
 import torch
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
-from transformers.utils import is_torchvision_available
 
 from superactivators.data.dataset import Modality
 from superactivators.errors import ModelError, allowed
 from superactivators.models.bundled import PREFIX, Bundled, find_bundled
+from superactivators.models.failures import calling, first_line, refuse_random
 from superactivators.models.families.catalogue import image_family
-from superactivators.models.folders import find_folder, first_line
+from superactivators.models.families.open_clip import load_open_clip
+from superactivators.models.families.timm import load_timm
+from superactivators.models.folders import ALL_WEIGHTS, find_folder
 from superactivators.models.placement import Spread
+from superactivators.models.processors import with_settings
 from superactivators.models.quiet import quiet_transformers
 from superactivators.models.weights import check_weights, part_class, part_prefix, stored_bytes, stored_dtype
 
@@ -43,6 +46,7 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_SOURCES = {"timm:": load_timm, "open_clip:": load_open_clip}
 
 
 @final
@@ -138,16 +142,31 @@ def load_checkpoint(name: str | Path, wanted: Wanted) -> Checkpoint:
     ModelError
         If the checkpoint is missing, damaged, incomplete, stored as pickle, or of an unknown kind.
     """
+    for prefix, load in _SOURCES.items():
+        if isinstance(name, str) and name.startswith(prefix):
+            _check_vision_only(name, wanted)
+            model, prepares, size = load(
+                name.removeprefix(prefix),
+                weights=wanted.weights,
+                revision=wanted.revision,
+                local_files_only=wanted.local_files_only,
+                processor=wanted.processor or {},
+            )
+            return _vision_checkpoint(model, prepares, wanted, size)
     if isinstance(name, str) and name.startswith(PREFIX):
         found = find_bundled(name)
         if not isinstance(found, Bundled):
-            check_vision_only(str(name), wanted)
+            _check_vision_only(name, wanted)
             model, prepares, size = found(weights=wanted.weights)
-            return vision_checkpoint(model, prepares, wanted, size)
+            prepares = with_settings(prepares, wanted.processor, name)
+            return _vision_checkpoint(model, prepares, wanted, size)
         folder = found.locate()
     else:
         folder = find_folder(
-            name, revision=wanted.revision, local_files_only=wanted.local_files_only, weights=wanted.weights
+            name,
+            revision=wanted.revision,
+            local_files_only=wanted.local_files_only,
+            weights=ALL_WEIGHTS if wanted.weights else (),
         )
     config = _load_config(folder)
     kind, part, chosen, of_class = _choose_tower(folder, config, wanted.modality, wanted.tower)
@@ -166,16 +185,16 @@ def load_checkpoint(name: str | Path, wanted: Wanted) -> Checkpoint:
         )
     tokenizer = None
     if needs_tokenizer:
-        tokenizer = _calling(lambda: AutoTokenizer.from_pretrained(folder), folder, "tokenizer")
+        tokenizer = calling(lambda: AutoTokenizer.from_pretrained(folder), folder, "tokenizer")
     stored = stored_bytes(folder)
     if kind == "text":
         return Checkpoint(kind, model, tokenizer, part, stored_bytes=stored, is_sketch=not wanted.weights)
-    prepares = _calling(lambda: AutoImageProcessor.from_pretrained(folder), folder, "image processor")
+    prepares = calling(lambda: AutoImageProcessor.from_pretrained(folder), folder, "image processor")
     prepares = with_settings(prepares, wanted.processor, str(folder))
     return Checkpoint(kind, model, prepares, part, tokenizer, stored, not wanted.weights)
 
 
-def check_vision_only(name: str, wanted: Wanted) -> None:
+def _check_vision_only(name: str, wanted: Wanted) -> None:
     """Refuse what makes no sense for a source of vision models, with ``ModelError``."""
     _check_asked(wanted.modality, "image", name)
     if wanted.tower not in (None, "vision"):
@@ -184,28 +203,13 @@ def check_vision_only(name: str, wanted: Wanted) -> None:
         raise ModelError(f"{name}: device='auto' spreads models of transformers only; give one device")
 
 
-def vision_checkpoint(model: Any, processor: Any, wanted: Wanted, stored: int | None) -> Checkpoint:
+def _vision_checkpoint(model: Any, processor: Any, wanted: Wanted, stored: int | None) -> Checkpoint:
     """Put a vision model of another source where it is wanted."""
     if wanted.weights:
         model = model.to(device=wanted.placement, dtype=wanted.dtype)
     elif wanted.dtype is not None:
         model = model.to(dtype=wanted.dtype)
-    prepares = with_settings(processor, wanted.processor, "this model")
-    return Checkpoint("image", model.eval(), prepares, "vision", None, stored, not wanted.weights)
-
-
-def _calling(load: Callable[[], Any], folder: Path, what: str) -> Any:
-    """Run a loader of transformers; whatever it raises becomes one line."""
-    try:
-        with quiet_transformers():
-            return load()
-    except Exception as error:  # transformers, tokenizers, safetensors and json raise many kinds
-        if not is_torchvision_available() and "torchvision" in str(error).lower():
-            raise ModelError(
-                f"{folder}: the {what} of this model exists only for torchvision, which is not installed; "
-                "pip install torchvision, in the version that belongs to the installed torch"
-            ) from None
-        raise ModelError(f"{folder}: the {what} cannot be loaded ({first_line(error)}); save the model again") from None
+    return Checkpoint("image", model.eval(), processor, "vision", None, stored, not wanted.weights)
 
 
 def _load_config(folder: Path) -> Any:
@@ -242,23 +246,6 @@ def _check_asked(asked: str | None, have: Modality, name: str) -> None:
 def _base_class(config: Any) -> Any:
     """Class of the base model for a config; None if transformers has none for it."""
     return MODEL_MAPPING.get(type(config), None)
-
-
-def with_settings(processor: Any, given: Mapping[str, Any] | None, name: str) -> Any:
-    """Replace settings of an image processor; raises ``ModelError`` for those that it does not have or cannot take."""
-    if not given:
-        return processor
-    read = processor.to_dict()
-    known = [setting for setting in read if not setting.startswith("_")]
-    for setting in given:
-        if setting not in known:
-            raise ModelError(f"{name}: its image processor has no setting {setting!r}; {allowed(setting, known)}")
-    try:
-        with quiet_transformers():
-            # made from what was read: given along with the file, older names in it would win (max_pixels, size)
-            return type(processor).from_dict({**read, **given})
-    except Exception as error:  # transformers raises many kinds
-        raise ModelError(f"{name}: its image processor cannot take {dict(given)} ({first_line(error)})") from None
 
 
 def _choose_tower(folder: Path, config: Any, asked: str | None, tower: str | None) -> tuple[Modality, Tower, Any, Any]:
@@ -307,16 +294,16 @@ def _load_model(folder: Path, config: Any, kind: Any, wanted: Wanted, *, part: b
     if "add_pooling_layer" in signature(kind.__init__).parameters:
         options["add_pooling_layer"] = False  # never read, and often not in the file
     if not wanted.weights:
-        return _calling(lambda: _sketched(folder, config, kind, wanted.dtype, options), folder, "model")
+        return calling(lambda: _sketched(folder, config, kind, wanted.dtype, options), folder, "model")
     check_weights(folder)
     if part:
-        prefix = _calling(lambda: part_prefix(folder, kind, config), folder, "weights")
+        prefix = calling(lambda: part_prefix(folder, kind, config), folder, "weights")
         if prefix:
             options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
     if isinstance(wanted.placement, Spread):
         options |= wanted.placement.options()
     options["dtype"] = "auto" if wanted.dtype is None else wanted.dtype
-    model, report = _calling(
+    model, report = calling(
         lambda: kind.from_pretrained(
             folder, config=config, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
         ),
@@ -327,16 +314,6 @@ def _load_model(folder: Path, config: Any, kind: Any, wanted: Wanted, *, part: b
     damaged = sorted(str(key) for key in report.get("mismatched_keys", ())) + list(report.get("error_msgs", ()))
     refuse_random(folder, kind.__name__, missing or damaged, len(missing) + len(damaged))
     return model
-
-
-def refuse_random(folder: Path, kind: str, names: Sequence[str], count: int) -> None:
-    """Raise ``ModelError`` if weights would stay as they were drawn at random."""
-    if count:
-        raise ModelError(
-            f"{folder}: {count} weights of {kind} are missing or of another shape "
-            f"({', '.join(names[:4])}{', ...' if count > 4 else ''}); they would be random numbers, "
-            "so the model is not used"
-        )
 
 
 def _sketched(folder: Path, config: Any, kind: Any, dtype: torch.dtype | None, options: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from superactivators.models.families.naflex import NAFLEX
 from superactivators.models.families.packed import PACKED
 from superactivators.models.families.pixel_grid import PIXEL_GRID
 from superactivators.models.families.qwen_vl import QWEN_LANGUAGE, QWEN_VISION
+from superactivators.models.families.wrapped import WRAPPED
 from superactivators.registry import Registry
 
 Family: TypeAlias = ImageFamily | Callable[[Any], ImageFamily]
@@ -28,6 +29,9 @@ vision_families.register("pixtral")(PACKED)
 for _version in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
     vision_families.register(f"{_version}_vision")(QWEN_VISION)
 vision_families.register("mllama_vision_model")(mllama_vision)
+
+for _library in ("timm", "open_clip"):
+    vision_families.register(_library)(WRAPPED)
 
 language_families: Registry[Family] = Registry("family of models", "superactivators.language_families")
 """Checkpoints whose language model reads image tokens, by the ``model_type`` of the whole config."""
