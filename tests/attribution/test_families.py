@@ -16,6 +16,7 @@ import tiny_qwen_vl
 import tiny_towers
 from attribution.conftest import CONCEPTS
 from superactivators.attribution.activation import Activation
+from superactivators.attribution.catalogue import build_explainers, usable
 from superactivators.attribution.explainer import Explainer
 from superactivators.attribution.full_grad import FullGrad
 from superactivators.attribution.grad_cam import GradCam
@@ -597,3 +598,16 @@ def test_random_models(load: Load, case: Case) -> None:
     assert torch.equal(held[sites[0]], other[sites[0]])
     assert not torch.allclose(held[sites[1]], other[sites[1]])
     assert not torch.allclose(held["final_norm"], other["final_norm"])
+
+
+@pytest.mark.parametrize(
+    ("case", "refused"),
+    [
+        (("qwen2.5-vl", "vision", "processor"), {"full-grad", "rollout"}),
+        (("mllama", "vision", "processor"), {"full-grad"}),
+        (("dinov3", "vision", "processor"), set()),
+    ],
+)
+def test_all_leaves_out_what_a_model_refuses(load: Load, case: Case, refused: set[str]) -> None:
+    built = build_explainers("all", budget=8)
+    assert set(built) - set(usable(built, scene_of(load(case), case))) == refused

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from superactivators.artefacts import array_fingerprint
-from superactivators.attribution.catalogue import build_explainers
+from superactivators.attribution.catalogue import build_explainers, usable
 from superactivators.attribution.display import render_maps
 from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.scene import Scene
@@ -154,7 +154,7 @@ def attribute(
     concepts : sequence of str, optional
         Default: all of the detector's.
     methods : sequence of str or str
-        Explainers; ``"all"`` for all of them. See `superactivators.attribution.catalogue`.
+        Explainers; ``"all"`` for all that suit the model. See `superactivators.attribution.catalogue`.
     objectives : sequence of str
         ``"concept"``, ``"superactivators"`` or both.
     options : mapping of str to mapping, optional
@@ -200,6 +200,8 @@ def attribute(
             seed=seed,
             max_batch_tokens=max_batch_tokens,
         )
+        if number == 0 and methods == "all":
+            built = usable(built, scene)
         yield Attribution(
             input=str(item) if isinstance(item, str | Path) else f"image {number}",
             sample=sample,

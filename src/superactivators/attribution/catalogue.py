@@ -20,7 +20,8 @@ from superactivators.attribution import (
     shapley,
 )
 from superactivators.attribution.explainer import Explainer, explainers
-from superactivators.errors import StudyError, allowed
+from superactivators.attribution.scene import Scene
+from superactivators.errors import ModelError, StudyError, allowed
 
 MODULES = (
     lime,
@@ -51,6 +52,9 @@ PAPER = (
 """The explainers of the paper, and plain activation."""
 
 EXTRA = ("occlusion", "rollout", "input-gradient", "mean-difference")
+
+PARTICULAR = ("full-grad", "rollout")
+"""Those that some models do not suit: they say so when maps are made."""
 
 EXPLAINERS = (*PAPER, *EXTRA)
 """Those of ``"all"``."""
@@ -97,3 +101,27 @@ def build_explainers(
         shared = {option: value for option, value in common.items() if known is not None and option in known}
         built[name] = make(**{**shared, **own})
     return built
+
+
+def usable(built: Mapping[str, Explainer], scene: Scene) -> dict[str, Explainer]:
+    """Leave out explainers that refuse a model: what ``"all"`` means for it.
+
+    Parameters
+    ----------
+    built : mapping of str to Explainer
+    scene : Scene
+        Of any sample and few columns: only `PARTICULAR` explainers are tried on it.
+
+    Returns
+    -------
+    dict of str to Explainer
+    """
+    kept = {}
+    for name, explainer in built.items():
+        try:
+            if name in PARTICULAR:
+                explainer.maps(scene)
+        except ModelError:
+            continue
+        kept[name] = explainer
+    return kept

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from superactivators.artefacts import fingerprint, is_current
 from superactivators.attribution.activation import MeanDifference
-from superactivators.attribution.catalogue import build_explainers
+from superactivators.attribution.catalogue import build_explainers, usable
 from superactivators.attribution.hiding import check_hiding
+from superactivators.attribution.objectives import OBJECTIVES
 from superactivators.attribution.plan import SurveyPlan
 from superactivators.attribution.results import AttributionResult
 from superactivators.attribution.sanity import unchanged
+from superactivators.attribution.scene import Scene
 from superactivators.attribution.store import FORMAT, load_attribution, save_attribution
 from superactivators.attribution.survey import survey
 from superactivators.concepts.bank import ConceptBank
@@ -129,6 +131,9 @@ def attribute_study(
         banks = {site: bank("mean", "token", site) for site in detector.sites}
         plan = replace(plan, explainers={**plan.explainers, "mean-difference": MeanDifference(banks)})
     hiding = check_hiding(plan.hiding, backbone.modality)
+    if settings.attribution.explainers == "all":
+        scene = Scene.of(backbone, detector, dataset.samples[0], detector.concepts[:1], OBJECTIVES[:1], seed=plan.seed)
+        plan = replace(plan, explainers=usable(plan.explainers, scene))
     explained = {name: repr(explainer) for name, explainer in plan.explainers.items()}
     numbers = [plan.cal_samples, plan.test_samples, plan.steps, plan.sanity_samples, plan.examples, plan.resamples]
     inputs = [detector.fingerprint, backbone.fingerprint, states.fingerprint, dataset.fingerprint]
