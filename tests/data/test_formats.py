@@ -29,7 +29,8 @@ def test_a_miniature_is_read_and_survives_conversion(name: str, tmp_path: Path) 
     assert again.modality == data.modality
     assert again.concepts == data.concepts
     assert summarise(again)["positives"] == summarise(data)["positives"]
-    held = "with spans or masks" if data.has_token_labels else "with sample labels"
+    places = {"text": "with spans", "image": "with masks"}[data.modality]
+    held = places if data.has_token_labels else "with sample labels"
     record(table="datasets", format=made.FORMAT, check="read", value=f"{data.modality}s {held}")
     record(table="datasets", format=made.FORMAT, check="convert", value="passed")
     assert [(s.id, s.split, s.labels) for s in again.samples] == [(s.id, s.split, s.labels) for s in data.samples]
