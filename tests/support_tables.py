@@ -33,15 +33,15 @@ def models_table(records: list[dict[str, Any]]) -> str:
         f"| model | reads | {' | '.join(name.removesuffix(' tokens') for name in CHECKS)} | date |",
         f"| --- | --- | {' | '.join('---' for _ in CHECKS)} | --- |",
     ]
-    for family in FAMILIES:
-        both = [found[family.title, family.reads, dtype] for dtype in DTYPES]
+    named = [(family.title, family.reads) for family in FAMILIES]
+    further = sorted({(title, reads) for title, reads, _ in found} - set(named))
+    for title, reads in (*named, *further):
+        both = [found[title, reads, dtype] for dtype in DTYPES]
         cells = []
         for check in CHECKS:
             values = [held["checks"][check] for held in both if check in held["checks"]]
             cells.append("–" if not values else "passed" if all(values) else "**failed**")
-        lines.append(
-            f"| {family.title} | {family.reads} | {' | '.join(cells)} | {max(held['date'] for held in both)} |"
-        )
+        lines.append(f"| {title} | {reads} | {' | '.join(cells)} | {max(held['date'] for held in both)} |")
     return "\n".join(lines)
 
 

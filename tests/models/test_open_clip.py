@@ -18,6 +18,7 @@ from superactivators.models.backbone import Backbone
 from superactivators.models.budget import weight_bytes
 from superactivators.models.doctor import diagnose
 from superactivators.models.quiet import quiet_transformers
+from support import record
 
 pytestmark = pytest.mark.vision_extra
 
@@ -94,6 +95,13 @@ def test_states_are_those_of_open_clip_with_its_own_preprocessing(name, tiny, op
 def test_the_doctor_finds_nothing(name, dtype, tiny):
     backbone = Backbone.from_pretrained(f"open_clip:{tiny(name)}", device="cpu", dtype=dtype)
     diagnosis = diagnose(backbone)
+    record(
+        table="models",
+        family=f"open_clip: {name.removeprefix('open_clip-')}",
+        reads="images",
+        dtype=dtype,
+        checks={check.name: check.passed for check in diagnosis.checks},
+    )
     assert diagnosis.passed, str(diagnosis)
     squashed = diagnose(
         Backbone.from_pretrained(f"open_clip:{tiny(name)}", device="cpu", dtype=dtype, geometry="squash")

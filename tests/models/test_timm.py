@@ -23,6 +23,7 @@ from superactivators.models.families.pixel_processor import PixelProcessor
 from superactivators.models.families.timm import timm_processor
 from superactivators.models.quiet import quiet_transformers
 from superactivators.models.vision import ImageReader
+from support import record
 
 SIZES = ((90, 133), (133, 90), (64, 64), (41, 77), (35, 36), (20, 25))
 
@@ -190,6 +191,13 @@ def test_states_are_those_of_timm_with_its_own_preprocessing(name, tiny, timm):
 def test_the_doctor_finds_nothing(name, dtype, tiny):
     backbone = Backbone.from_pretrained(f"timm:{tiny(name)}", device="cpu", dtype=dtype)
     diagnosis = diagnose(backbone)
+    record(
+        table="models",
+        family=f"timm: {name.removeprefix('timm-')}",
+        reads="images",
+        dtype=dtype,
+        checks={check.name: check.passed for check in diagnosis.checks},
+    )
     assert diagnosis.passed, str(diagnosis)
     squashed = diagnose(Backbone.from_pretrained(f"timm:{tiny(name)}", device="cpu", dtype=dtype, geometry="squash"))
     assert squashed.passed, str(squashed)

@@ -107,7 +107,8 @@ def plan(content: Mapping[str, Any]) -> None:
     out.print(f"{len(content['sites'])} sites x {content['width']}: {', '.join(content['sites'])}", markup=False)
     out.print(
         f"{content['bytes'] / 2**20:,.0f} MiB on disk as {content['dtype']} in {content['shards']} shards; "
-        f"about {content['memory_bytes'] / 2**20:,.0f} MiB of memory beside the model"
+        f"about {content['total_bytes'] / 2**20:,.0f} MiB of memory: weights {content['weights_bytes'] / 2**20:,.0f}, "
+        f"the rest {content['memory_bytes'] / 2**20:,.0f}; Python and its libraries come on top"
     )
 
 
