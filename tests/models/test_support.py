@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from superactivators.models.backbone import Backbone
+from superactivators.models.budget import weight_bytes
 from superactivators.models.doctor import diagnose
 from support import FAMILIES, Family, build, record
 
@@ -38,3 +39,13 @@ def test_the_doctor_passes(family: Family, dtype: str, folders) -> None:
         checks={check.name: check.passed for check in found.checks},
     )
     assert found.passed, str(found)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f"{f.checkpoint}-{f.modality}-{f.tower}")
+def test_a_sketch_weighs_what_the_model_does(family: Family, folders) -> None:
+    options = {"modality": family.modality, "tower": family.tower, "dtype": "bfloat16"}
+    sketch = Backbone.sketch(folders(family.checkpoint), **options)
+    loaded = Backbone.from_pretrained(folders(family.checkpoint), device="cpu", **options)
+    held = {id(value): value for value in (*loaded.model.parameters(), *loaded.model.buffers())}
+    assert sum(weight_bytes(sketch.model).values()) == sum(v.numel() * v.element_size() for v in held.values())
+    assert (sketch.blocks_path, sketch.n_blocks, sketch.width) == (loaded.blocks_path, loaded.n_blocks, loaded.width)
