@@ -7,6 +7,7 @@ from typing import Any, final
 
 import pyarrow.compute as pc
 
+from superactivators.analysis.results import AnalysisResult
 from superactivators.attribution.results import AttributionResult
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.evaluation import BEST, ScoreSource, deepest_list
@@ -38,6 +39,8 @@ class ReportInputs:
         and ``settings`` (of the study file). Other entries are not shown.
     attribution : AttributionResult or None
         Where the concepts are; its examples are of ``dataset`` and ``encoding``. None: the report has no such section.
+    analysis : AnalysisResult or None
+        What activations look like, with the same concepts. None: the report has no such section.
     """
 
     title: str
@@ -48,6 +51,7 @@ class ReportInputs:
     scores: ScoreSource
     about: dict[str, Any]
     attribution: AttributionResult | None = None
+    analysis: AnalysisResult | None = None
 
     @property
     def methods(self) -> list[str]:

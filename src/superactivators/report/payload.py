@@ -9,6 +9,7 @@ import numpy as np
 from superactivators.data.dataset import SPLITS
 from superactivators.detection.methods import methods
 from superactivators.detection.results import REFERENCE
+from superactivators.report.analyses import analyses
 from superactivators.report.attributions import attributions
 from superactivators.report.distributions import distributions
 from superactivators.report.examples import examples
@@ -24,7 +25,7 @@ from superactivators.report.tables import (
     method_rows,
     oracle_rows,
 )
-from superactivators.report.verdicts import PLAIN_NAME, finding, listed, name_of, short
+from superactivators.report.verdicts import PLAIN_NAME, finding, listed, name_of, percent, short
 
 VERSION = 1
 GROUPS = {
@@ -54,6 +55,7 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
     summary = inputs.result.summary
     concepts, spread = concept_rows(inputs), distributions(inputs)
     located = {} if inputs.attribution is None else {"attribution": plain(attributions(inputs, inputs.attribution))}
+    analysed = {} if inputs.analysis is None else {"analyses": plain(analyses(inputs, inputs.analysis))}
     return {
         "version": VERSION,
         "title": inputs.title,
@@ -83,6 +85,7 @@ def build_payload(inputs: ReportInputs) -> dict[str, Any]:
         "distributions": plain(spread),
         "examples": plain(examples(inputs)),
         **located,
+        **analysed,
     }
 
 
@@ -144,10 +147,3 @@ def _further(inputs: ReportInputs, kind: str, rows: list[dict[str, Any]], spread
     if undefined:
         sentences.append(f"A ratio was undefined (0/0, read as 0) for {listed(undefined)}; marked † below.")
     return sentences
-
-
-def percent(share: float) -> str:
-    """Write a share as a percentage with two significant digits."""
-    value = 100 * share
-    text = f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-    return (text[1:] if text.startswith("0.") else text) + " %"

@@ -27,6 +27,13 @@ def short(value: float | None, places: int = 2, *, signed: bool = False) -> str:
     return ("−" if negative else "+" if signed else "") + digits
 
 
+def percent(share: float) -> str:
+    """Write a share as a percentage with two significant digits."""
+    value = 100 * share
+    text = f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return (text[1:] if text.startswith("0.") else text) + " %"
+
+
 def with_interval(estimate: dict[str, float | None], places: int = 2, *, signed: bool = False) -> str:
     """Write ``.61 [.59, .63]``, or the value alone where there is no interval."""
     value, low, high = (short(estimate[part], places, signed=signed) for part in ("value", "low", "high"))
