@@ -277,8 +277,8 @@ COMMANDS: list[Case] = [
     (["layers", ""], "no config.json"),
     (["doctor", "{good}/bert", "--dtype", "float8"], "unknown dtype 'float8'"),
     (["doctor", "{good}/bert", "--device", "warp"], "device 'warp' cannot be used here"),
-    (["extract", "{good}/images", "-m", "{good}/bert", "-o", "{tmp}/s"], "holds images, but"),
-    (["extract", "{good}/texts", "-m", "{good}/vit", "-o", "{tmp}/s"], "holds texts, but"),
+    (["extract", "{good}/images", "-m", "{good}/bert", "-o", "{tmp}/s"], "reads texts, not images"),
+    (["extract", "{good}/texts", "-m", "{good}/vit", "-o", "{tmp}/s"], "reads images, not texts"),
     (
         ["extract", "{good}/texts", "-m", "{good}/bert", "-o", "{tmp}/s", "--dtype", "int8"],
         "unknown store dtype 'int8'",
@@ -591,7 +591,7 @@ FILES: list[tuple[str, str, list[str], int]] = [
         1,
     ),
     ("missing model", study(model='name = "no/bert"'), ["'no/bert' is neither a folder here"], 1),
-    ("wrong model", study(model='name = "vit"'), ["holds texts, but"], 1),
+    ("wrong model", study(model='name = "vit"'), ["reads images, not texts"], 1),
     ("bad layer", study(model='name = "bert"\nlayers = 12'), ["layer 12 does not exist"], 1),
     ("no layer", study(model='name = "bert"\nlayers = []'), ["no layer was given"], 1),
     ("wrong device", study(model='name = "bert"\ndevice = "warp"'), ["device 'warp' cannot be used here"], 1),
@@ -756,7 +756,7 @@ def test_no_command_shows_the_help(arguments: list[str]) -> None:
 SHELL: list[Case] = [
     (["detect", "{good}/texts-detector", " "], "input 0 must be a text that is not blank"),
     (["run", "{good}/bad.toml", "-o", "{tmp}/s"], "unknown key 'nmae' in [model]; did you mean 'name'?"),
-    (["extract", "{good}/images", "-m", "{good}/bert", "-o", "{tmp}/s"], "holds images, but"),
+    (["extract", "{good}/images", "-m", "{good}/bert", "-o", "{tmp}/s"], "reads texts, not images"),
 ]
 
 
