@@ -51,11 +51,11 @@ def _show(content: dict[str, Any], out: Path | None) -> None:
     _table("Along each concept's fixed vector", fixed, ("gap", "gap_across", "growth", "skewness_in", "tail_mass"))
     heads = [row for row in content["heads"] if row["vector"] == "fixed"]
     heads.sort(key=lambda row: -abs(row["amplification"]))
-    names = ("ov_gain", "qk_gain", "amplification", "attention", "share")
-    _table("Heads that stretch or shrink gaps most (block.head)", heads[:SHOWN], names)
+    shown = ("ov_gain", "qk_gain", "amplification", "attention", "share")
+    _table("Heads that stretch or shrink gaps most (block.head)", heads[:SHOWN], shown)
     removed = sorted(content["ablations"], key=lambda row: -abs(row["max_activation_change"]))
-    names = ("auroc_change", "tail_mass_change", "max_activation_change", "recall_change")
-    _table("Without one head, at the concept's site", removed[:SHOWN], names)
+    changes = ("auroc_change", "tail_mass_change", "max_activation_change", "recall_change")
+    _table("Without one head, at the concept's site", removed[:SHOWN], changes)
     for note in content["summary"]["notes"]:
         console.line(note)
     if out is not None:

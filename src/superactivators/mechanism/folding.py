@@ -72,7 +72,8 @@ def fold(module: nn.Module, width: int) -> Fold | None:
     def odd(inputs: Float[Tensor, "2 d"]) -> Float[Tensor, "2 d"]:
         moved = inputs.to(device=like.device, dtype=like.dtype)
         there, back = module(moved[None])[0], module(-moved[None])[0]
-        return ((there - back) / 2).float().cpu()
+        half: Tensor = (there - back) / 2
+        return half.float().cpu()
 
     try:
         with torch.inference_mode():

@@ -193,7 +193,7 @@ class AlignedStack(nn.Module):
         return found
 
 
-def _layer(*weights: Float[Tensor, "out in_"]) -> nn.ModuleDict:
+def _layer(*weights: Tensor) -> nn.ModuleDict:
     layer = nn.ModuleDict()
     for name, weight in zip(("query", "key", "value", "output"), weights, strict=True):
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=torch.float64)
