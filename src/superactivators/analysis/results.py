@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import pyarrow as pa
 
 SCHEMAS: dict[str, dict[str, pa.DataType]] = {
@@ -107,6 +108,34 @@ class AnalysisResult:
     pairs: Mapping[str, Mapping[str, Any]]
 
 
-def table_of(name: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Make the named table of rows; of no rows, an empty one with its columns."""
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(SCHEMAS[name].items())))
+def table_of(name: str, parts: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Make the named table.
+
+    Parameters
+    ----------
+    name : str
+        One of `SCHEMAS`.
+    parts : iterable of mappings
+        Values of each column: arrays or lists of one length, or single values, which are repeated. Numbers that are NaN
+        become null.
+
+    Returns
+    -------
+    pyarrow Table
+        The parts below each other; an empty table with the same columns without any.
+    """
+    schema = pa.schema(list(SCHEMAS[name].items()))
+    return pa.concat_tables([schema.empty_table(), *(_part(columns, schema) for columns in parts)])
+
+
+def _part(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    length = next(len(values) for values in columns.values() if isinstance(values, np.ndarray | list | tuple))
+    arrays = []
+    for field in schema:
+        values = columns[field.name]
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            values = list(values)
+        elif not isinstance(values, np.ndarray | list | tuple):
+            values = [values] * length
+        arrays.append(pa.array(values, type=field.type, from_pandas=True))
+    return pa.table(arrays, schema=schema)

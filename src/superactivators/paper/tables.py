@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from superactivators.analysis.separation import separation
-from superactivators.analysis.sparsity import GRID, cumulative, shares
+from superactivators.analysis.sparsity import GRID
 from superactivators.detection.metrics import aggregate
 from superactivators.detection.results import REFERENCE
 from superactivators.paper.catalogue import DATASETS, MODELS
@@ -23,9 +22,9 @@ from superactivators.paper.published import (
     NOTEBOOK,
     PAPER,
 )
+from superactivators.report.analysis_tables import MEASURES, TAIL, means
 from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.study_tables import deltas_tables, layers_table
-from superactivators.report.tables import selected
 
 Studies: TypeAlias = Mapping[tuple[str, str], Finished]
 """Finished studies by data set and model."""
@@ -159,11 +158,8 @@ def best_deltas(studies: Studies, separators: str) -> list[Table]:
     """How many concepts chose each sparsity level on cal."""
     counts: dict[tuple[tuple[str, str], str], Counter[float]] = {}
     for cell, study in studies.items():
-        chosen = selected(study.tables.result.metrics, method=REFERENCE, split="cal", chosen=True)
-        for row in chosen.to_pylist():
-            if row["kind"] not in (separators, "mean"):
-                continue
-            counts.setdefault((cell, row["kind"]), Counter())[row["delta"]] += 1
+        for row in _analyses(study, "best_deltas", separators):
+            counts.setdefault((cell, row["kind"]), Counter())[row["delta"]] += row["concepts"]
     levels = sorted({delta for counter in counts.values() for delta in counter})
     columns = (*PLACE, Column("kind", text=True), *(Column(f"{delta:g}") for delta in levels))
     rows = tuple(
@@ -206,20 +202,18 @@ def attribution(studies: Studies, separators: str) -> list[Table]:
 
 def distributions(studies: Studies, separators: str) -> list[Table]:
     """Statistics of the activations inside and outside concepts by layer, averaged over concepts."""
-    names = ("overlap", "auroc", "cohens_d", "skewness_in", "skewness_out", "tail_mass")
-    titles = ("overlap", "AUROC", "Cohen's d", "skewness inside", "skewness outside", "tail mass")
-    rows = []
-    for cell, study in studies.items():
-        for kind in (separators, "mean"):
-            for site, tokens in study.layers(kind):
-                found = separation(tokens.activations, tokens.inside, tokens.outside, tokens.offsets)
-                averages = [_mean(getattr(found, name)) for name in names]
-                rows.append((*_place(cell, study), Cell(kind), Cell(site), *map(Cell.of, averages)))
-    columns = (*PLACE, Column("kind", text=True), Column("layer", text=True), *(Column(title) for title in titles))
-    notes = (
-        "Test tokens; plain means over concepts. Tail mass: share of in-concept tokens above the 98 % quantile of "
-        "tokens of samples without the concept.",
+    rows = [
+        (*_place(cell, study), Cell(kind), Cell(site), *map(Cell.of, means(found)))
+        for cell, study in studies.items()
+        for (kind, site), found in _layers(study, separators).items()
+    ]
+    columns = (
+        *PLACE,
+        Column("kind", text=True),
+        Column("layer", text=True),
+        *(Column(title) for title in MEASURES.values()),
     )
+    notes = (TAIL, "Plain means over concepts.")
     return [Table("distributions", "Activations inside and outside concepts", columns, tuple(rows), notes)]
 
 
@@ -227,13 +221,10 @@ def coverage(studies: Studies, separators: str) -> list[Table]:
     """Share of positive samples with a token far in the tail, by layer."""
     rows = []
     for cell, study in studies.items():
-        for kind in (separators, "mean"):
-            for site, tokens in study.layers(kind):
-                found = separation(tokens.activations, tokens.inside, tokens.outside, tokens.offsets)
-                worst = float(np.nanmin(found.coverage)) if np.isfinite(found.coverage).any() else None
-                rows.append(
-                    (*_place(cell, study), Cell(kind), Cell(site), Cell.of(_mean(found.coverage)), Cell.of(worst))
-                )
+        for (kind, site), found in _layers(study, separators).items():
+            values = [row["coverage"] for row in found if row["coverage"] is not None]
+            mean, worst = means(found, ["coverage"])[0], min(values, default=None)
+            rows.append((*_place(cell, study), Cell(kind), Cell(site), Cell.of(mean), Cell.of(worst)))
     columns = (
         *PLACE,
         Column("kind", text=True),
@@ -259,32 +250,34 @@ def sparsity(studies: Studies, separators: str) -> list[Table]:
 
 
 def _sparsity(study: Finished, kind: str) -> list[float] | None:
-    chosen = study.tables.summary["chosen"].get(kind, {}).get(REFERENCE)
-    names = list(study.tables.summary["concepts"])
-    if chosen is None:
+    curves: dict[str, list[float]] = {}
+    for row in _analyses(study, "sparsity", kind):
+        if row["kind"] == kind and row["cumulative"] is not None:
+            curves.setdefault(row["concept"], []).append(row["cumulative"])
+    if not curves:
         return None
-    held = []
-    for place, name in enumerate(names):
-        threshold, site = chosen[name]["threshold"], chosen[name]["site"]
-        tokens = None if threshold is None else study.tokens(kind, site)
-        if tokens is None:
-            continue
-        fired = tokens.activations[:, [place]].astype(np.float64) >= threshold
-        held.append(shares(fired, tokens.inside[:, [place]], tokens.offsets))
-    if not held:
-        return None
-    counts = np.array([int((~np.isnan(values)).sum()) for values in held])
-    curves = np.stack([cumulative(values)[:, 0] for values in held], axis=1)
-    return [float(value) for value in aggregate(curves, counts)["weighted"]]
+    counts = [study.tables.summary["positives"][concept] for concept in curves]
+    return [float(value) for value in aggregate(np.array(list(curves.values())).T, np.array(counts))["weighted"]]
+
+
+def _analyses(study: Finished, name: str, separators: str) -> list[dict[str, Any]]:
+    """Rows of one table of a study's analyses, of the separators and of the means."""
+    found = study.tables.analysis
+    rows = [] if found is None else getattr(found, name).to_pylist()
+    return [row for row in rows if row["kind"] in (separators, "mean")]
+
+
+def _layers(study: Finished, separators: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Separation of every concept, by kind and layer."""
+    layers: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in _analyses(study, "separation", separators):
+        layers.setdefault((row["kind"], row["site"]), []).append(row)
+    return layers
 
 
 def _f1(study: Finished) -> str:
     """Entry of the summary with the intervals that the study has."""
     return "weighted_f1_fixed" if study.tables.summary.get("intervals") == "fixed" else "weighted_f1"
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
 def _named(cell: tuple[str, str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
+from superactivators.analysis.results import AnalysisResult
 from superactivators.attribution.results import AttributionResult
 from superactivators.detection.results import KINDLESS, REFERENCE, DetectionResult
 from superactivators.report.tables import selected
@@ -30,11 +31,13 @@ class StudyTables:
     summary : mapping
         The study's ``summary.json``; without a study folder, ``result.summary``.
     attribution : AttributionResult or None
+    analysis : AnalysisResult or None
     """
 
     result: DetectionResult
     summary: Mapping[str, Any]
     attribution: AttributionResult | None = None
+    analysis: AnalysisResult | None = None
 
     @property
     def pairs(self) -> list[Pair]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from superactivators.detection.metrics import aggregate
+from superactivators.analysis.choices import together
 from superactivators.detection.results import KINDLESS, REFERENCE
+from superactivators.report.analysis_tables import analysis_tables
 from superactivators.report.attribution_tables import attribution_tables
 from superactivators.report.cells import Cell, Column, Table
 from superactivators.report.recorded_tables import recorded_tables
@@ -29,6 +30,7 @@ def study_tables(study: StudyTables) -> list[Table]:
         best_layers_table(study),
         *recorded_tables(study),
         *attribution_tables(study.attribution),
+        *analysis_tables(study.analysis, study.summary),
     )
     return [table for table in found if table is not None and table.rows]
 
@@ -200,16 +202,8 @@ def _by_place(rows: list[dict[str, Any]], split: str) -> dict[tuple[str, str, st
 
 def _together(study: StudyTables, kind: str, split: str) -> dict[tuple[str, float], float]:
     """Weighted F1 of the SuperActivators by site and level, one level for all concepts."""
-    concepts = list(study.summary["concepts"])
-    place = {name: number for number, name in enumerate(concepts)}
     rows = selected(study.result.curves, kind=kind, method=REFERENCE, split=split)
-    sites, deltas, names, f1 = (rows.column(name).to_pylist() for name in ("site", "delta", "concept", "f1"))
-    order = list(dict.fromkeys(zip(sites, deltas, strict=True)))
-    number = {key: row for row, key in enumerate(order)}
-    values = np.full((len(order), len(concepts)), np.nan)
-    values[[number[key] for key in zip(sites, deltas, strict=True)], [place[concept] for concept in names]] = f1
-    averages = aggregate(values, _positives(study, kind, split))["weighted"]
-    return {key: float(average) for key, average in zip(order, averages, strict=True)}
+    return together(rows, list(study.summary["concepts"]), _positives(study, kind, split))
 
 
 def _positives(study: StudyTables, kind: str, split: str) -> np.ndarray:

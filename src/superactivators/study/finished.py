@@ -11,6 +11,7 @@ from superactivators.detection.store import load_detection
 from superactivators.errors import StoreError, StudyError
 from superactivators.report.exports import FORMATS, export_tables
 from superactivators.report.study_results import StudyTables
+from superactivators.study.analysis import read_analysis
 from superactivators.study.attribution import RESULT
 from superactivators.study.fit import SUMMARY
 
@@ -81,7 +82,7 @@ def _open(path: Path) -> StudyTables:
     if any(summary[name] != result.summary.get(name) for name in ("concepts", "weighted_f1")):
         raise StoreError(f"{path}: its summary is of an earlier run than its results; run the study again")
     found = load_attribution(path / RESULT) if summary.get("attribution") else None
-    return StudyTables(result, summary, found)
+    return StudyTables(result, summary, found, read_analysis(path))
 
 
 def _names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from superactivators.analysis.results import AnalysisResult
+from superactivators.analysis.store import FORMAT as ANALYSIS
 from superactivators.artefacts import Format, fingerprint, is_current, package_versions, writing
 from superactivators.attribution.results import AttributionResult
 from superactivators.data.dataset import ConceptDataset
@@ -135,12 +137,16 @@ def save_report(
     result: DetectionResult,
     about: Mapping[str, Any],
     attribution: AttributionResult | None = None,
+    analysis: AnalysisResult | None = None,
     *,
     again: bool = False,
 ) -> None:
     """Write the report, unless it is there and nothing has changed."""
     made_from = fingerprint(
-        [REPORT.version, states.fingerprint, result.summary, _told(attribution), {**about, "seconds": {}}]
+        [
+            *(REPORT.version, states.fingerprint, result.summary, _told(attribution)),
+            *(None if analysis is None else ANALYSIS.version, {**about, "seconds": {}}),
+        ]
     )
     if not again and is_current(folder / "report", REPORT, made_from):
         return
@@ -153,6 +159,7 @@ def save_report(
         scores=stages.scores,
         about=dict(about),
         attribution=attribution,
+        analysis=analysis,
     )
     with writing(folder / "report", REPORT, made_from, {"title": inputs.title}) as writer:
         writer.bytes("index.html", render_report(inputs).encode())
@@ -191,6 +198,7 @@ def save_tables(
     result: DetectionResult,
     summary: Mapping[str, Any],
     attribution: AttributionResult | None = None,
+    analysis: AnalysisResult | None = None,
 ) -> None:
     """Write the tables of a study as CSV, Markdown and LaTeX."""
-    export_tables({name: StudyTables(result, summary, attribution)}, folder / "tables")
+    export_tables({name: StudyTables(result, summary, attribution, analysis)}, folder / "tables")

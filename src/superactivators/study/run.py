@@ -20,6 +20,7 @@ from superactivators.models.backbone import Backbone
 from superactivators.scores.pooling import MIN_TOKENS
 from superactivators.states.extraction import ExtractionPlan, extract, open_states, plan_extraction
 from superactivators.states.states import States
+from superactivators.study.analysis import analyse_study, analysis_summary, read_analysis
 from superactivators.study.attribution import (
     attribute_study,
     attribution_summary,
@@ -251,19 +252,21 @@ def run_study(
     attribution = attribute_study(
         folder, settings, backbone, dataset, chosen, result, stages.bank, clock, progress=progress
     )
+    analysis = analyse_study(folder, stages, plan, chosen, result, dataset.modality, clock)
     with clock.stage("checks", "checks"):
         silence = settings.run.silence
         about["checks"] = check_study(stages, dataset, chosen, result, about, silence, stages.prompt_counts)
     old = _read_summary(folder)
     seconds = {**old.get("seconds", {}), **clock.seconds}
     with clock.stage("report", "report"):
-        save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds}, attribution)
+        save_report(folder, dataset, chosen, stages, result, {**about, "seconds": seconds}, attribution, analysis)
     if attribution is not None:
         about["attribution"] = attribution_summary(attribution)
+    about["analysis"] = analysis_summary(analysis, result)
     found = json.loads(json.dumps({**about, **result.summary}))
     if all(old.get(name) == value for name, value in found.items()):
         return StudyResult(folder, result, old)
-    save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, found, attribution)
+    save_tables(folder, f"{dataset.name} {Path(about['model']['name']).name}", result, found, attribution, analysis)
     summary = {
         **found,
         "seconds": {**seconds, "report": clock.seconds["report"]},
@@ -305,7 +308,8 @@ def render_again(folder: str | Path) -> Path:
     states = supervised(states, settings)
     plan, result = plan_of(settings, dataset.modality), load_detection(path / "detection")
     stages = Stages(states, plan, path, Clock(), dataset)
-    save_report(path, dataset, states, stages, result, about, read_attribution(path, settings), again=True)
+    attribution, analysis = read_attribution(path, settings), read_analysis(path)
+    save_report(path, dataset, states, stages, result, about, attribution, analysis, again=True)
     return path / "report" / "index.html"
 
 
