@@ -43,7 +43,8 @@ def slow(activations: np.ndarray, inside: np.ndarray, offsets: np.ndarray, which
 def test_gaps_equal_those_of_a_loop_over_pairs(which: str, seed: int) -> None:
     given_ = world(seed)
     expected = slow(**given_, which=which)
-    assert np.isfinite(expected).any() and np.isnan(expected).any()
+    assert np.isfinite(expected).any()
+    assert np.isnan(expected).any()
     np.testing.assert_allclose(getattr(pair_gaps(**given_), which), expected, atol=1e-9)
 
 
@@ -98,7 +99,8 @@ def test_rows_of_a_site() -> None:
         assert row["gap_absent"] == pytest.approx(np.nanmean(every[~present[:, c], c]))
         assert row["skewness"] == pytest.approx(stats.skew(given_["activations"][:, c].astype(np.float64)))
         assert row["tail_mass"] == pytest.approx(apart.tail_mass[c])
-        assert row["n_in"] == inside[:, c].sum() and row["n_out"] == (~present[owner, c]).sum()
+        assert row["n_in"] == inside[:, c].sum()
+        assert row["n_out"] == (~present[owner, c]).sum()
         assert row["length"] == pytest.approx(lengths.mean())
 
 

@@ -77,7 +77,8 @@ def test_factors_equal_gaps_after_over_gaps_before(gains: tuple[float, float]) -
     factors = gap_factors(held, *gains, preference)[pairs]
     np.testing.assert_allclose(factors, measured, rtol=1e-8)
     if gains[0] * gains[1] > 0:
-        assert (factors > 1).all() and (factors <= largest_factor(held, *gains) + 1e-12).all()
+        assert (factors > 1).all()
+        assert (factors <= largest_factor(held, *gains) + 1e-12).all()
     else:
         assert (factors < 1).all()
 
@@ -90,7 +91,8 @@ def test_a_real_stack_does_as_predicted_in_every_layer(seed: int) -> None:
     for row in rows:
         assert row["error"] < 1e-6
         assert 1 < row["measured_low"] < row["measured_high"] <= row["bound"]
-        assert row["ordered"] and row["highest_gains_most"]
+        assert row["ordered"]
+        assert row["highest_gains_most"]
 
 
 def test_a_stack_that_is_not_aligned_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +109,9 @@ def test_a_stack_that_is_not_aligned_is_found_out(monkeypatch: pytest.MonkeyPatc
 
 def test_heads_that_push_apart_shrink_gaps() -> None:
     rows = check_statements(*states(), value_gains=[0.2], score_gains=[-0.4]).to_pylist()
-    assert rows[0]["measured_high"] < 1 and rows[0]["error"] < 1e-6 and not rows[0]["ordered"]
+    assert rows[0]["measured_high"] < 1
+    assert rows[0]["error"] < 1e-6
+    assert not rows[0]["ordered"]
 
 
 def test_gaps_are_multiplied_by_more_at_the_top_while_high_tokens_are_few() -> None:

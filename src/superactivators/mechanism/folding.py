@@ -69,20 +69,22 @@ def fold(module: nn.Module, width: int) -> Fold | None:
     parameter = next(module.parameters(), None)
     like = torch.empty(0) if parameter is None else parameter
 
-    def odd(inputs: Float[Tensor, "2 d"]) -> Float[Tensor, "2 d"]:
+    def both_ways(inputs: Float[Tensor, "2 d"]) -> tuple[Tensor, Tensor]:
+        """Give the odd part, which has no bias, and the even part, which is nothing else."""
         moved = inputs.to(device=like.device, dtype=like.dtype)
-        there, back = module(moved[None])[0], module(-moved[None])[0]
-        half: Tensor = (there - back) / 2
-        return half.float().cpu()
+        there, back = (module(part[None])[0].float().cpu() for part in (moved, -moved))
+        return (there - back) / 2, (there + back) / 2
 
     try:
-        with torch.inference_mode():
-            once, twice = odd(trial), odd(2 * trial)
+        # not in inference mode, whose tensors could not be used with gradients later
+        with torch.inference_mode(False), torch.no_grad():
+            (once, rest), (twice, more) = both_ways(trial), both_ways(2 * trial)
     except (TypeError, RuntimeError, ValueError, IndexError):
         return None
-    if once.shape != trial.shape:
-        return None
     low = like.dtype in (torch.float16, torch.bfloat16)
+    bias = rest.mean(dim=0)
+    if once.shape != trial.shape or not all(_near(part + once, bias + once, low) for part in (rest, more)):
+        return None
     centred = trial - trial.mean(dim=-1, keepdim=True)
     choices = [(trial, False, False)] if _near(twice, 2 * once, low) else []
     if _near(twice, once, low):
