@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from superactivators.analysis.choices import choice_counts, curve_columns, together
 from superactivators.analysis.confusion import confusion
@@ -117,12 +117,8 @@ def analyse(
         chosen = Chosen.of(result.summary, kind)
         fired = np.zeros(present.shape, dtype=bool)
         for site in sites(kind):
-            held = scores(kind, "token", site)
-            _of_layer(found, held, labels, chosen, cells)
-            if chosen is not None:
-                here = chosen.sites == site
-                reached = held.pooled["max"][test].astype(np.float64) >= chosen.thresholds
-                fired |= reached & here
+            # handed over without a name, so that the next layer is loaded when this one is gone
+            fired |= _of_layer(found, scores(kind, "token", site), labels, chosen, cells)
         if chosen is None:
             continue
         _of_choices(found, result, kind, chosen, sites(kind), labels)
@@ -147,8 +143,10 @@ class _Parts:
         self.parts[name].append({"kind": kind, **columns})
 
 
-def _of_layer(found: _Parts, held: SiteScores, labels: Labels, chosen: Chosen | None, cells: int) -> None:
-    """Compare D_in with D_out at one layer, and find the shares of the concepts that chose it."""
+def _of_layer(
+    found: _Parts, held: SiteScores, labels: Labels, chosen: Chosen | None, cells: int
+) -> Bool[np.ndarray, "n c"]:
+    """Compare D_in with D_out at one layer, find the shares of concepts that chose it, and say where these fire."""
     names = np.array(labels.concepts, dtype=object)
     for tokens in labelled_tokens(held, labels, cells):
         concepts, inside, outside = names[tokens.columns], tokens.inside, tokens.outside
@@ -171,6 +169,10 @@ def _of_layer(found: _Parts, held: SiteScores, labels: Labels, chosen: Chosen | 
                 "cumulative": curves.T.ravel(),
             }
             found.add("sparsity", held.kind, columns)
+    pooled = held.pooled["max"][labels.in_split("test")].astype(np.float64)
+    if chosen is None:
+        return np.zeros(pooled.shape, dtype=bool)
+    return np.asarray((pooled >= chosen.thresholds) & (chosen.sites == held.site))
 
 
 HISTOGRAM = ("low", "high", "inside", "outside")
