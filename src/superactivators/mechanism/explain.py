@@ -129,9 +129,11 @@ def explain_mechanism(
         growth += growth_rows(site, vector, own.concepts, along, found.lengths[site], inside, present, encoding.offsets)
     for (block, vector), parts in found.parts.items():
         splits += split_rows(block, vector, own.concepts, list(parts), inside, outside, fired)
-    say("attention")
-    shares = attention_shares(backbone, drawn, anatomies, fired)
-    heads = _head_rows(anatomies, directions, found, shares, own.concepts, encoding.offsets)
+    heads: list[dict[str, Any]] = []
+    if any(anatomy.heads for anatomy in anatomies):
+        say("attention")
+        shares = attention_shares(backbone, drawn, anatomies, fired)
+        heads = _head_rows(anatomies, directions, found, shares, own.concepts, encoding.offsets)
     picked = _picked(heads, own, backbone.n_blocks, ablate)
     if picked:
         say(f"{len(picked)} heads taken out")
