@@ -25,7 +25,7 @@ COMMANDS = [
     ["tables"],
     ["attribute"],
     *(["demo"], ["run"], ["extract"], ["fit"], ["evaluate"], ["detect"], ["report"], ["layers"]),
-    *(["data", "check"], ["data", "convert"], ["data", "formats"], ["data", "filler"], ["doctor"], ["paper"]),
+    *(["data", "check"], ["data", "convert"], ["data", "formats"], ["data", "filler"], ["doctor"], ["paper"], ["mechanism"]),
 ]
 
 

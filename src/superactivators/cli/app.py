@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superactivators.cli import data, detectors, models, paper, studies
+from superactivators.cli import data, detectors, mechanism, models, paper, studies
 from superactivators.cli.application import app, run
 
-__all__ = ["app", "data", "detectors", "models", "paper", "run", "studies"]
+__all__ = ["app", "data", "detectors", "mechanism", "models", "paper", "run", "studies"]
