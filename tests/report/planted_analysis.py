@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from superactivators.analysis.results import AnalysisResult, table_of
+from superactivators.analysis.results import SCHEMAS, AnalysisResult
 from superactivators.analysis.sparsity import GRID
 from superactivators.report.inputs import ReportInputs
 from superactivators.states.labels import Labels
@@ -36,13 +37,7 @@ def analysis_of(
 ) -> AnalysisResult:
     """Tables in which the tail grows with depth, and the first concept is taken for the second."""
     random = np.random.default_rng(seed)
-    rows: dict[str, list[dict[str, Any]]] = {
-        name: []
-        for name in (
-            *("separation", "histograms", "sparsity", "deltas", "best_deltas", "best_layers"),
-            *("errors", "sizes", "lengths", "confusion"),
-        )
-    }
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
     for kind in kinds:
         skill = random.uniform(0.5, 1.5, len(concepts))
         for depth, site in enumerate(sites):
@@ -96,7 +91,12 @@ def analysis_of(
                     {"kind": kind, "present": concepts[present], "absent": concepts[absent], "n": n, "fired": fired}
                     | {"rate": fired / n, "base": base}
                 )
-    return AnalysisResult(**{name: table_of(name, found) for name, found in rows.items()}, pairs={})
+    return AnalysisResult(**{name: table_from(name, found) for name, found in rows.items()}, pairs={})
+
+
+def table_from(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Make the named table of rows."""
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(SCHEMAS[name].items())))
 
 
 def _tokens(random: np.random.Generator, strength: float, size: int) -> tuple[dict[str, Any], dict[str, Any]]:

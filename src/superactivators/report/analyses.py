@@ -21,6 +21,8 @@ MEASURES = (
     *("n_in", "n_out"),
 )
 """Columns of the separation table that the page shows, each as a grid of sites and concepts."""
+TOLD = ("auroc", "cohens_d", "overlap", "skewness_in", "tail_mass", "coverage")
+"""Measures of which a sentence says where they are highest and lowest."""
 SHARES = ("tail_mass", "coverage", "overlap")
 LISTED = 12
 """Most pairs of concepts that are listed."""
@@ -91,11 +93,7 @@ def of_kind(inputs: ReportInputs, result: AnalysisResult, kind: str) -> dict[str
         "sentences": {
             "distributions": say.tail_sentence(values["tail_mass"], sites, concepts),
             "separation": say.separation_sentence(means, sites, measured),
-            "measures": {
-                name: say.measure_sentence(means[name], sites, share=name in SHARES)
-                for name in MEASURES
-                if name not in ("far", "n_in", "n_out")
-            },
+            "measures": {name: say.measure_sentence(means[name], sites, share=name in SHARES) for name in TOLD},
             "sparsity": say.sparsity_sentence(cumulative, shares, concepts),
             "levels": say.levels_sentence(levels["cal"], levels["test"], levels["sites"], levels["deltas"]),
             "best_deltas": say.best_levels_sentence(best_deltas),

@@ -25,8 +25,10 @@ def of_concepts(count: int) -> str:
 
 
 def some(part: int, total: int) -> str:
-    """Write ``9 of 12``, or ``all 12``."""
-    return f"all {total}" if part == total > 1 else f"{part} of {total}"
+    """Write ``9 of 12``, ``all 12`` or ``both``."""
+    if part != total or total == 1:
+        return f"{part} of {total}"
+    return "both" if total == 2 else f"all {total}"
 
 
 def tail_sentence(tail_mass: Float[np.ndarray, "sites c"], sites: Sequence[str], concepts: Sequence[str]) -> str:

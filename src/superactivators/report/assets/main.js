@@ -1,5 +1,6 @@
 // Puts the page together.
 
+import { analysesSection } from "superactivators/analyses.js";
 import { attributionSection } from "superactivators/attribution.js";
 import { conceptDetail } from "superactivators/concept.js";
 import { conceptsSection } from "superactivators/concepts.js";
@@ -22,18 +23,21 @@ const CONTENTS = [
   ["deltas", "Tail"],
   ["layers", "Layers"],
   ["concepts", "Concepts"],
+  ["analyses", "Why"],
   ["attribution", "Where"],
   ["lengths", "Lengths"],
   ["checks", "Checks"],
   ["notes", "Notes"],
 ];
+// Sections that a study may lack; their results have the same name.
+const OPTIONAL = ["analyses", "attribution"];
 
 function bar(data, store) {
   const kinds = data.kinds.map((kind) => [kind, kind]);
   return el(
     "div",
     { class: "bar" },
-    el("nav", { "aria-label": "Contents" }, CONTENTS.filter(([id]) => id !== "attribution" || data.attribution).map(([id, text]) => el("a", { href: `#${id}` }, text))),
+    el("nav", { "aria-label": "Contents" }, CONTENTS.filter(([id]) => !OPTIONAL.includes(id) || data[id]).map(([id, text]) => el("a", { href: `#${id}` }, text))),
     el(
       "div",
       { class: "bar-controls" },
@@ -71,6 +75,7 @@ function start() {
       layersSection(data, store),
       conceptsSection(data, store),
       detail,
+      data.analyses && analysesSection(data, store),
       data.attribution && attributionSection(data.attribution, store),
       lengthsSection(data, store),
       checksSection(data),

@@ -1,0 +1,595 @@
+"""The section of analyses shows what the tables hold, and its sentences are true, whatever a study lacks."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from report.planted import planted
+from report.planted_analysis import BINS, analysed, analysis_of, table_from
+from report.test_page import HOSTILE, Page, needs_browser, opened
+from superactivators.analysis.results import AnalysisResult
+from superactivators.report import analysis_sentences as say
+from superactivators.report.analyses import analyses, packed_counts
+from superactivators.report.analysis_pairs import mean_cosines, packed_cosines, shown_tokens, token_groups
+from superactivators.report.inputs import ReportInputs
+from superactivators.report.json_values import embeddable, plain
+from superactivators.report.page import render_report
+from superactivators.report.payload import build_payload
+
+CONCEPTS = ("joy", "fear", "a dry wit", "hope", "calm", "doubt")
+
+
+@pytest.fixture(scope="module")
+def study() -> ReportInputs:
+    return analysed(planted("text", concepts=CONCEPTS, methods=("superactivators",), resamples=0))
+
+
+@pytest.fixture(scope="module")
+def images() -> ReportInputs:
+    inputs = planted("image", concepts=("disc", "ring"), methods=("superactivators",), resamples=0)
+    return analysed(inputs, lengths=False)
+
+
+@pytest.fixture(scope="module")
+def shown(study: ReportInputs) -> dict:
+    return build_payload(study)["analyses"]
+
+
+def counts_of(text: str) -> list[int]:
+    """Numbers from unsigned LEB128, a byte at a time."""
+    numbers, value, shift = [], 0, 0
+    for byte in base64.b64decode(text):
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            numbers.append(value)
+            value, shift = 0, 0
+    assert shift == 0
+    return numbers
+
+
+def close(shown: float | None, true: float | None) -> bool:
+    return shown is true is None or shown == pytest.approx(true, rel=1e-3, abs=1e-9)
+
+
+@cache
+def smallest() -> ReportInputs:
+    return planted("text", concepts=("joy",), methods=("superactivators",), resamples=0)
+
+
+def bare(kinds: list[str], sites: list[str], concepts: list[str]) -> ReportInputs:
+    """Inputs of a report that know no more than what was evaluated."""
+    inputs = smallest()
+    metrics = pa.table(
+        {
+            "kind": [kind for kind in kinds for _ in sites],
+            "site": [site for _ in kinds for site in sites],
+            "chosen": [False] * (len(kinds) * len(sites)),
+        }
+    )
+    summary = {"concepts": concepts, "weighted_f1": {kind: {} for kind in kinds}}
+    result = replace(inputs.result, summary=summary, metrics=metrics)
+    return replace(inputs, result=result, dataset=None, encoding=None)
+
+
+def sentences(found: dict) -> list[str]:
+    """Every sentence of a payload."""
+    told = [] if found["pairs"] is None else [found["pairs"]["sentence"]]
+    for kind in found["kinds"].values():
+        for text in kind["sentences"].values():
+            told += list(text.values()) if isinstance(text, dict) else [text]
+    return told
+
+
+@given(st.lists(st.integers(0, 2**62), max_size=40))
+def test_packed_counts_are_exact(numbers: list[int]) -> None:
+    assert counts_of(packed_counts(np.array(numbers, dtype=np.int64))) == numbers
+
+
+def test_without_analyses_there_is_no_section() -> None:
+    assert "analyses" not in build_payload(planted("text", methods=("superactivators",), resamples=0))
+
+
+def test_grids_and_histograms_equal_the_tables(study: ReportInputs, shown: dict) -> None:
+    analysis = study.analysis
+    assert analysis is not None
+    seen = 0
+    for row in analysis.separation.to_pylist():
+        found = shown["kinds"][row["kind"]]
+        site, concept = found["sites"].index(row["site"]), CONCEPTS.index(row["concept"])
+        for name in ("auroc", "cohens_d", "overlap", "skewness_in", "tail_mass", "coverage", "far", "n_in"):
+            assert close(found["separation"][name][site][concept], row[name])
+        seen += 1
+    for row in analysis.histograms.to_pylist():
+        found = shown["kinds"][row["kind"]]
+        site, concept = found["sites"].index(row["site"]), CONCEPTS.index(row["concept"])
+        numbers = counts_of(found["histograms"]["counts"][site])[2 * BINS * concept :]
+        assert (numbers[:BINS], numbers[BINS : 2 * BINS]) == (row["inside"], row["outside"])
+        assert close(found["histograms"]["low"][site][concept], row["low"])
+    for row in analysis.deltas.to_pylist():
+        levels = shown["kinds"][row["kind"]]["levels"]
+        place = levels["sites"].index(row["site"]), levels["deltas"].index(row["delta"])
+        assert close(levels["test"][place[0]][place[1]], row["test"])
+    for row in analysis.confusion.to_pylist():
+        confusion = shown["kinds"][row["kind"]]["confusion"]
+        present, absent = CONCEPTS.index(row["present"]), CONCEPTS.index(row["absent"])
+        assert (confusion["n"][present][absent], confusion["fired"][present][absent]) == (row["n"], row["fired"])
+        assert close(confusion["base"][absent], row["base"])
+    for row in analysis.sparsity.to_pylist():
+        sparsity = shown["kinds"][row["kind"]]["sparsity"]
+        assert close(
+            sparsity["concepts"][CONCEPTS.index(row["concept"])][sparsity["shares"].index(row["share"])],
+            row["cumulative"],
+        )
+    assert seen == len(study.kinds) * len(study.sites) * len(CONCEPTS)
+
+
+def test_order_of_rows_does_not_matter(study: ReportInputs, shown: dict) -> None:
+    analysis = study.analysis
+    assert analysis is not None
+    random = np.random.default_rng(1)
+
+    def mixed(table: pa.Table) -> pa.Table:
+        return table.take(random.permutation(table.num_rows))
+
+    tables = {name: value for name, value in vars(analysis).items() if isinstance(value, pa.Table)}
+    tables.pop("errors")  # Dots are drawn in the order of the table.
+    turned = replace(analysis, **{name: mixed(table) for name, table in tables.items()})
+    assert plain(analyses(study, turned)) == shown
+
+
+def test_sentences_of_the_study_are_true(study: ReportInputs, shown: dict) -> None:
+    analysis = study.analysis
+    assert analysis is not None
+    told = shown["kinds"]["linear"]["sentences"]
+    rows = [row for row in analysis.separation.to_pylist() if row["kind"] == "linear"]
+    tail = {(row["site"], row["concept"]): row["tail_mass"] for row in rows}
+    grown = sum(tail["block[2]", name] > tail["embed", name] for name in CONCEPTS)
+    ends = [np.median([tail[site, name] for name in CONCEPTS]) for site in ("embed", "block[2]")]
+    assert grown == len(CONCEPTS)
+    assert told["distributions"].startswith("In all 6 concepts, ")
+    assert f"({'median of all 6: '}{say.percent(ends[0])} → {say.percent(ends[1])})" in told["distributions"]
+    means = {site: np.mean([r["auroc"] for r in rows if r["site"] == site]) for site in study.sites}
+    top = max(means, key=lambda site: means[site])
+    assert told["separation"].startswith(f"AUROC is highest at {top} ({say.short(means[top])})")
+    assert "(mean of 6 concepts)" in told["separation"]
+    best = max((r for r in analysis.deltas.to_pylist() if r["kind"] == "linear"), key=lambda row: row["cal"])
+    assert f"cal chooses {best['site']} and δ = {say._level(best['delta'])}: " in told["levels"]
+    assert f"weighted test F1 {say.short(best['test'])};" in told["levels"]
+    wrong = [r for r in analysis.confusion.to_pylist() if r["kind"] == "linear"]
+    worst = max(wrong, key=lambda row: row["rate"] - row["base"])
+    assert (worst["present"], worst["absent"]) == ("joy", "fear")
+    assert told["confusion"].startswith("fear is most often taken for present where joy is: it fires in ")
+    assert f"{say.percent(worst['rate'])} of the {worst['n']} test samples" in told["confusion"]
+    errors = [r for r in analysis.errors.to_pylist() if r["kind"] == "linear"]
+    rho = spearmanr([r["prevalence"] for r in errors], [r["f1"] for r in errors]).statistic
+    assert f"prevalence (rank correlation {say.short(float(rho), signed=True)})" in told["errors"]
+
+
+@pytest.mark.parametrize(
+    ("tail", "wanted"),
+    [
+        (
+            [[0.1, 0.2, 0.3], [0.4, 0.1, 0.5]],
+            "In 2 of 3 concepts, {} grows from a to b (median of all 3: 20 % → 40 %).",
+        ),
+        (
+            [[0.4, 0.2, 0.5], [0.1, 0.3, 0.2]],
+            "In 2 of 3 concepts, {} shrinks from a to b (median of all 3: 40 % → 20 %).",
+        ),
+        ([[0.1, np.nan], [0.4, 0.3]], "For x, {} grows from a to b (10 % → 40 %)."),
+        ([[0.3, 0.1], [0.3, 0.1]], "In both concepts, {} is the same at a and b (median 20 %)."),
+        ([[np.nan], [np.nan]], say.NOTHING),
+        ([[0.3]], "At a, {} is 30 % for x."),
+        ([[0.3, 0.1]], "At a, {} is 20 % in the median of 2 concepts."),
+        ([], say.NO_TOKENS),
+    ],
+)
+def test_sentence_of_the_tail(tail: list[list[float]], wanted: str) -> None:
+    share = "the share of in-concept tokens above the 98 % quantile of other samples’ tokens"
+    values = np.array(tail or np.empty((0, 3)), dtype=np.float64)
+    said = say.tail_sentence(values, ["a", "b"][: len(tail)], ["x", "y", "z"])
+    assert said == wanted.format(share)
+
+
+def test_sentence_of_separation_says_but_only_where_more_samples_than_tokens_reach() -> None:
+    means = {"auroc": np.array([0.6, 0.9]), "tail_mass": np.array([0.1, 0.5]), "coverage": np.array([0.3, 0.4])}
+    assert "there 50 % of in-concept tokens and 40 % of positive" in say.separation_sentence(means, ["a", "b"], 1)
+    means["coverage"][1] = 0.8
+    assert "there 50 % of in-concept tokens but 80 % of positive" in say.separation_sentence(means, ["a", "b"], 1)
+    one = {name: values[:1] for name, values in means.items()}
+    assert say.separation_sentence(one, ["a"], 2).startswith("AUROC is .60 at a; there 10 %")
+    empty = {name: np.array([np.nan]) for name in means}
+    assert say.separation_sentence(empty, ["a"], 0) == say.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "wanted"),
+    [
+        ([0.2, 0.9, np.nan], False, "Highest at b (.90), lowest at a (.20)."),
+        ([0.2, 0.9, 0.1], True, "Highest at b (90 %), lowest at c (10 %)."),
+        ([0.5, 0.5, 0.5], False, ".50 at every layer."),
+        ([np.nan, 0.5, np.nan], False, ".50 at b."),
+        ([np.nan] * 3, True, "Not defined here."),
+    ],
+)
+def test_sentence_of_a_measure(values: list[float], share: bool, wanted: str) -> None:
+    assert say.measure_sentence(np.array(values), ["a", "b", "c"], share=share) == wanted
+
+
+def test_sentence_of_sparsity() -> None:
+    shares = np.array([0.0, 0.5, 1.0])
+    values = np.array([[0.2, 0.6, 1.0], [0.4, 0.8, 1.0], [np.nan] * 3])
+    text = say.sparsity_sentence(values, shares, ["x", "y", "z"])
+    assert text == (
+        "In 30 % of the test samples with labelled tokens of a concept none of these is a SuperActivator, and in 70 % "
+        "at most half are (medians of 2 concepts)."
+    )
+    assert say.sparsity_sentence(values[:1], shares, ["x"]) == (
+        "In 20 % of the test samples with labelled tokens of x none of these is a SuperActivator, and in 60 % at most "
+        "half are."
+    )
+    assert "no shares" in say.sparsity_sentence(values[2:], shares, ["z"])
+    assert say.sparsity_sentence(np.empty((2, 0)), np.empty(0), ["x", "y"]) == say.NO_TOKENS
+
+
+def test_sentence_of_levels_reads_test_where_cal_is_best() -> None:
+    cal, test = np.array([[0.5, 0.7], [0.6, 0.4]]), np.array([[0.8, 0.55], [0.9, 0.3]])
+    text = say.levels_sentence(cal, test, ["a", "b"], [0.05, 1.0])
+    assert text == (
+        "With one layer and one δ for all concepts, cal chooses a and δ = 1: weighted test F1 .55; at that layer the "
+        "smallest δ, .05, has .80."
+    )
+    assert say.levels_sentence(cal[:, :1], test[:, :1], ["a", "b"], [0.1]).endswith("δ = .10: weighted test F1 .90.")
+    assert "not measured" in say.levels_sentence(np.full((1, 1), np.nan), np.full((1, 1), np.nan), ["a"], [0.1])
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted"),
+    [
+        ({0.05: 4, 0.1: 1, 0.5: 2}, "On cal, δ = .05 is chosen most often, by 4 of 7 concepts; at least half of the "
+         "concepts choose δ = .05 or less."),
+        ({0.02: 1, 0.1: 1}, "On cal, δ = .02 and δ = .10 are chosen most often, by 1 of 2 concepts each; at least half "
+         "of the concepts choose δ = .02 or less."),
+        ({0.02: 1, 0.05: 1, 0.1: 1, 0.5: 1}, "On cal, 4 levels are chosen most often, by 1 of 4 concepts each; at "
+         "least half of the concepts choose δ = .05 or less."),
+        ({0.02: 0, 0.5: 1}, "The one concept chooses δ = .50 on cal."),
+        ({}, "No concept chose a δ."),
+    ],
+)  # fmt: skip
+def test_sentence_of_chosen_levels(counts: dict[float, int], wanted: str) -> None:
+    assert say.best_levels_sentence(counts) == wanted
+
+
+@pytest.mark.parametrize(
+    ("counts", "sites", "wanted"),
+    [
+        ({"b": 3, "c": 1}, "abc", "On cal, b is chosen most often, by 3 of 4 concepts; 2 of the 3 layers are chosen by "
+         "any concept."),
+        ({"b": 2, "a": 0}, "ab", "On cal, b is chosen most often, by 2 of 2 concepts; 1 of the 2 layers is chosen by "
+         "any concept."),
+        ({"b": 1}, "ab", "The one concept chooses b on cal, one of 2 layers."),
+        ({"a": 5}, "a", "a is the only layer, so there was nothing to choose."),
+        ({}, "ab", "No concept chose a layer."),
+    ],
+)  # fmt: skip
+def test_sentence_of_chosen_layers(counts: dict[str, int], sites: str, wanted: str) -> None:
+    assert say.best_layers_sentence(counts, list(sites)) == wanted
+
+
+def error(name: str, prevalence: float | None, f1: float | None, size: float | None = None) -> dict:
+    return {"concept": name, "prevalence": prevalence, "f1": f1, "size": size}
+
+
+def test_sentence_of_errors_needs_concepts_for_a_trend() -> None:
+    few = [error("x", 0.3, 0.8), error("y", 0.1, 0.6), error("z", None, 0.5), error("w", 0.2, float("nan"))]
+    assert say.prevalence_sentence(few) == (
+        "F1 is .60 for the rarest concept (y, in 10 % of the test samples) and .80 for the most common (x, 30 %); "
+        "2 concepts show no trend."
+    )
+    assert say.prevalence_sentence(few[:1]) == "x is in 30 % of the test samples and has F1 .80."
+    assert say.prevalence_sentence(few[2:]) == "No concept has a prevalence and an F1 on test."
+    same = [error("x", 0.3, 0.8), error("y", 0.3, 0.6)]
+    assert say.prevalence_sentence(same) == "All 2 concepts are in 30 % of the test samples."
+    many = [error(str(k), 0.1 * k, 0.9 - 0.1 * k, 0.2 if k else None) for k in range(6)]
+    text = say.prevalence_sentence(many)
+    assert text.startswith("Over 6 concepts, F1 falls with prevalence (rank correlation −1.00) and cannot be set")
+    assert text.endswith("as one of them does not vary (5 concepts).")
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_rank_correlation_is_spearmans(pairs: list[tuple[int, int]]) -> None:
+    a, b = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
+    found = say.rank_correlation(a, b)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(spearmanr(a, b).statistic)
+
+
+def test_sentences_of_sizes_and_lengths() -> None:
+    sizes = [{"low": 0.2, "high": 1.0, "n": 9, "recall": 0.9}, {"low": 0.01, "high": 0.05, "n": 9, "recall": 0.5}]
+    assert say.sizes_sentence(sizes) == (
+        "Found are 50 % of the concepts that take the smallest share of their sample (up to 5 % of its tokens) and "
+        "90 % of those that take the largest (from 20 %)."
+    )
+    assert say.sizes_sentence([*sizes[:1], sizes[1] | {"n": 0, "low": None, "recall": None}]) == (
+        "Every concept takes 20 % to 100 % of the tokens of its samples; 90 % of these are found."
+    )
+    assert say.sizes_sentence([]) == say.NO_TOKENS
+    short, long = ({"low": low, "high": low + 9, "n": 5, "recall": None, "fpr": 0.1} for low in (1.0, 90.0))
+    assert say.lengths_sentence([long, short]) == (
+        "In the shortest samples (up to 10 tokens), ? of the concepts are found and 10 % of the absent ones raise a "
+        "false alarm; in the longest (from 90), ? of the concepts are found and 10 % of the absent ones raise a false "
+        "alarm."
+    )
+    assert (
+        say.lengths_sentence([short | {"low": 9.0, "high": 9.0}])
+        == "All samples have 9 tokens, so length cannot matter."
+    )
+    assert say.lengths_sentence([short]) == "All samples have 1 to 10 tokens and are not told apart by length."
+    assert say.lengths_sentence([]) == "Lengths were not compared."
+
+
+def confused(*rows: tuple[str, str, int, int, float]) -> dict:
+    """Payload of a study of three concepts of which only confusion was measured."""
+    names = ["x", "y", "z"]
+    empty = analysis_of([], [], [])
+    found = [
+        {"kind": "mean", "present": p, "absent": a, "n": n, "fired": f, "rate": f / n if n else None, "base": base}
+        for p, a, n, f, base in rows
+    ]
+    return analyses(bare(["mean"], ["a"], names), replace(empty, confusion=table_from("confusion", found)))["kinds"]
+
+
+def test_confusion_lists_only_pairs_with_enough_samples_beyond_their_base() -> None:
+    found = confused(
+        ("x", "y", 40, 10, 0.1),
+        ("z", "y", 4, 4, 0.1),
+        ("y", "x", 30, 3, 0.2),
+        ("z", "x", 30, 15, 0.2),
+        ("x", "z", 0, 0, 0),
+    )["mean"]
+    assert found["confusion"]["pairs"] == [[2, 0], [0, 1]]
+    assert found["sentences"]["confusion"] == (
+        "x is most often taken for present where z is: it fires in 50 % of the 30 test samples with z and without x, "
+        "against 20 % of all samples without x."
+    )
+    quiet = confused(("x", "y", 40, 4, 0.1), ("y", "x", 30, 0, 0.2))["mean"]["sentences"]["confusion"]
+    assert quiet == "In none of 2 pairs does an absent concept fire more often where the other is present."
+    few = confused(("x", "y", 4, 4, 0.1))["mean"]["sentences"]["confusion"]
+    assert few.startswith("No two concepts have 5 test samples")
+
+
+def test_pairs_of_tokens_against_loops() -> None:
+    random = np.random.default_rng(0)
+    states = random.normal(size=(30, 4))
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    cosine = (states @ states.T).astype(np.float32)
+    inside, fired = random.random(30) < 0.3, random.random(30) < 0.5
+    found = mean_cosines({"cosine": cosine, "inside": inside, "fired": fired})
+    within = [cosine[a, b] for a in range(30) for b in range(a) if inside[a] and inside[b]]
+    both = [cosine[a, b] for a in range(30) for b in range(a) if inside[a] and inside[b] and fired[a] and fired[b]]
+    across = [cosine[a, b] for a in range(30) for b in range(30) if inside[a] and not inside[b]]
+    for name, values in (("within", within), ("fired", both), ("across", across)):
+        assert found[name] == pytest.approx(np.mean(values), abs=1e-6)
+    cosine[0, 1] = np.nan
+    steps = np.frombuffer(base64.b64decode(packed_cosines(cosine)), dtype=np.int8)
+    wanted = [cosine[a, b] for a in range(30) for b in range(a + 1, 30)]
+    assert steps[0] == -128
+    np.testing.assert_allclose(steps[1:] / 127, wanted[1:], atol=0.5 / 127 + 1e-6)
+
+
+@given(st.lists(st.integers(0, 3), max_size=300), st.integers(4, 100))
+def test_shown_tokens(groups: list[int], most: int) -> None:
+    given_groups = np.array(groups, dtype=np.int64)
+    chosen = shown_tokens(given_groups, most)
+    assert len(chosen) == min(len(groups), most)
+    assert (np.diff(chosen) > 0).all()
+    assert {*given_groups[chosen].tolist()} == {*groups}
+
+
+def test_sentence_of_pairs() -> None:
+    near = {"within": 0.6, "across": 0.1, "fired": 0.8}
+    far = {"within": 0.1, "across": 0.2, "fired": float("nan")}
+    nothing = {"within": float("nan"), "across": 0.2, "fired": float("nan")}
+    assert say.pairs_sentence([near, far, nothing]) == (
+        "In 1 of 2 examples, in-concept tokens are closer to each other than to the rest of the sample (mean cosine "
+        ".35 against .15); SuperActivators among them reach .80 in the one with two or more."
+    )
+    assert "in-concept tokens are not closer" in say.pairs_sentence([far])
+    assert say.pairs_sentence([nothing]) == "No example has two in-concept tokens and others beside them."
+
+
+def test_examples_of_pairs_name_their_tokens(study: ReportInputs, images: ReportInputs, shown: dict) -> None:
+    dataset, analysis = study.dataset, study.analysis
+    assert dataset is not None and analysis is not None  # noqa: PT018
+    texts = {sample.id: sample.text for sample in dataset.samples}
+    for example in shown["pairs"]["examples"]:
+        words = texts[example["sample"]].split(" ")
+        assert example["names"] == [words[token] for token in example["tokens"]]
+        found = analysis.pairs[example["sample"]]
+        assert example["groups"] == token_groups(found["inside"], found["fired"])[example["tokens"]].tolist()
+    assert build_payload(images)["analyses"]["pairs"]["examples"][0]["names"][9] == "row 2, column 2"
+    away = replace(study, dataset=None, encoding=None)
+    assert analyses(away, analysis)["pairs"]["examples"][0]["names"] is None
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("sites", [["a"], ["a", "b"]])
+@pytest.mark.parametrize("concepts", [["x"], ["x", "y", "z"]])
+def test_small_studies_have_sentences_without_gaps(tokens: bool, sites: list[str], concepts: list[str]) -> None:
+    result = analysis_of(["mean"], sites, concepts, tokens=tokens, lengths=tokens)
+    for name in ("auroc", "tail_mass", "coverage", "cohens_d", "overlap", "skewness_in", "skewness_out"):
+        told = sentences(plain(analyses(bare(["mean"], sites, concepts), result)))
+        assert len(told) == 16
+        assert all(text.endswith(".") and not re.search("nan|None|inf[^l]", text) for text in told)
+        place = result.separation.column_names.index(name)
+        missing = pa.nulls(result.separation.num_rows, pa.float64())
+        result = replace(result, separation=result.separation.set_column(place, name, missing))
+
+
+def test_payload_of_a_large_study_is_small() -> None:
+    kinds, sites = ["mean", "linear", "sae"], [f"block[{depth}]" for depth in range(12)]
+    concepts = [f"concept {number}" for number in range(50)]
+    result = analysis_of(kinds, sites, concepts, size=20_000)
+    wide = [(np.array(part) * 50).tolist() for part in result.histograms["outside"].to_pylist()]
+    place = result.histograms.column_names.index("outside")
+    histograms = result.histograms.set_column(place, "outside", pa.array(wide, pa.list_(pa.int64())))
+    result = replace(result, histograms=histograms)
+    assert len(embeddable(plain(analyses(bare(kinds, sites, concepts), result)))) < 750_000
+
+
+LOOK = """
+<script type="module">
+const wait = (time = 300) => new Promise((resolve) => setTimeout(resolve, time));
+await wait();
+const section = document.getElementById("analyses");
+const find = (selector) => section.querySelector(selector);
+const all = (selector) => [...section.querySelectorAll(selector)];
+const told = { nav: document.querySelectorAll(".bar nav a[href='#analyses']").length };
+told.sentences = all(".see").map((node) => node.textContent);
+told.charts = all("svg[role=img]").length;
+const chart = () => find(".chart svg").getAttribute("aria-label");
+told.start = chart();
+const slider = find("input[type=range]");
+slider.value = 0;
+slider.dispatchEvent(new Event("input"));
+told.moved = chart();
+told.lines = [find(".threshold") !== null];
+const map = find(".confusion svg");
+map.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+told.confusion = find(".confusion .readout").textContent;
+map.dispatchEvent(new Event("blur"));
+const canvas = find(".pair-map canvas");
+canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+told.pair = all(".readout.active").map((node) => node.textContent);
+canvas.dispatchEvent(new Event("blur"));
+told.left = all(".readout.active").length;
+const concept = find("select");
+concept.value = [...concept.options].at(-1).value;
+concept.dispatchEvent(new Event("change"));
+told.other = chart();
+told.lines.push(find(".threshold") !== null);
+told.opened = document.getElementById("concept-title").textContent;
+told.named = all("select, input").every((node) => node.labels.length > 0);
+const maps = all(".pair-map canvas, .confusion svg");
+told.focusable = maps.length === 2 && maps.every((node) => node.tabIndex === 0 && node.getAttribute("aria-label"));
+document.querySelector("input[value=mean]").click();
+told.mean = all(".see").map((node) => node.textContent);
+document.body.append(Object.assign(document.createElement("pre"), { id: "told", textContent: JSON.stringify(told) }));
+</script>
+"""
+
+
+def told_by(page: str, folder: Path) -> dict:
+    dom, logged = opened(page.replace("</body>", LOOK + "</body>"), folder)
+    assert logged == []
+    body = dom.split('id="page"')[1].split('<pre id="told"')[0]
+    assert "NaN" not in body
+    assert "undefined" not in body
+    return json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)[1]))
+
+
+@needs_browser
+@pytest.mark.parametrize("modality", ["study", "images"])
+def test_section_works_in_a_browser(modality: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    inputs: ReportInputs = request.getfixturevalue(modality)
+    payload = build_payload(inputs)
+    found = payload["analyses"]
+    told = told_by(render_report(inputs), tmp_path)
+    best = payload["best_kind"]
+
+    def of_kind(kind: str) -> set[str]:
+        # Without lengths there is no chart of them, and so no sentence.
+        kinds = {kind: found["kinds"][kind]}
+        return {text for text in sentences(found | {"kinds": kinds}) if text != "Lengths were not compared."}
+
+    assert of_kind(best) <= set(told["sentences"])
+    assert of_kind("mean") <= set(told["mean"])
+    assert told["nav"] == 1
+    assert told["charts"] == (14 if modality == "study" else 13)
+    assert told["start"].startswith(f"Activations of {payload['concepts'][0]} at ") or modality == "study"
+    assert " at embed: " in told["moved"]
+    assert told["lines"] == [False, True]
+    assert re.match(r".+ fires in \d+ of \d+ samples with .+ against .+", told["confusion"])
+    assert re.match(r".+ and .+: cosine −?\d*\.\d+$", told["pair"][0])
+    assert (len(told["pair"]), told["left"]) == (1, 0)
+    assert told["other"].startswith(f"Activations of {payload['concepts'][-1]} at ")
+    assert told["opened"] == payload["concepts"][-1]
+    assert told["named"]
+    assert told["focusable"]
+
+
+NARROW = """<!doctype html><iframe width="400" height="3000" style="border: 0" srcdoc="PAGE"></iframe>
+<script type="module">
+await new Promise((resolve) => setTimeout(resolve, 1500));
+const page = document.querySelector("iframe").contentDocument;
+const free = [...page.querySelectorAll("#analyses *")].filter((node) => !node.closest(".scroll, .unseen"));
+const wide = free.filter((node) => node.getBoundingClientRect().right > 401).map((node) => node.outerHTML.slice(0, 90));
+const told = { elements: free.length, wide, scrolls: page.documentElement.scrollWidth };
+document.body.append(Object.assign(document.createElement("pre"), { id: "told", textContent: JSON.stringify(told) }));
+</script>"""
+
+
+@needs_browser
+def test_section_fits_a_narrow_screen(study: ReportInputs, tmp_path: Path) -> None:
+    dom, logged = opened(NARROW.replace("PAGE", html.escape(render_report(study))), tmp_path)
+    assert logged == []
+    told = json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)[1]))
+    assert told["elements"] > 300
+    assert told["wide"] == []
+    assert told["scrolls"] <= 400
+
+
+@needs_browser
+def test_study_without_token_labels_says_so(tmp_path: Path) -> None:
+    inputs = planted("text", methods=("superactivators",), resamples=0)
+    dom, logged = opened(render_report(analysed(inputs, tokens=False)), tmp_path)
+    assert logged == []
+    part = dom.split('id="analyses"')[1].split('id="lengths"')[0]
+    assert say.NO_TOKENS in part
+    assert "Layer by layer" not in part
+    assert "Rare and small concepts" in part
+    assert "NaN" not in part
+
+
+@needs_browser
+def test_one_concept_at_one_layer_is_shown(tmp_path: Path) -> None:
+    inputs = planted("text", concepts=("joy",), methods=("superactivators",), resamples=0)
+    small = replace(analysis_of(inputs.kinds, inputs.sites[-1:], ["joy"]), pairs={})
+    dom, logged = opened(render_report(replace(inputs, analysis=small)), tmp_path)
+    assert logged == []
+    part = dom.split('id="analyses"')[1].split('id="lengths"')[0]
+    assert "At block[2], the share of in-concept tokens" in part
+    assert "Taken for present" not in part
+    assert "NaN" not in part
+
+
+@needs_browser
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    page = render_report(
+        analysed(planted("text", concepts=("joy", HOSTILE), methods=("superactivators",), resamples=0))
+    )
+    assert "img" not in {tag for tag, _ in Page(page).elements}
+    dom, logged = opened(page, tmp_path)
+    assert logged == []
+    assert "<img" not in dom
+
+
+def test_an_empty_result_has_no_kinds() -> None:
+    empty: AnalysisResult = analysis_of([], [], [])
+    assert analyses(bare(["mean"], ["a"], ["x"]), empty) == {"kinds": {}, "pairs": None}
