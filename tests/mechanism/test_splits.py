@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mechanism_families import ALL, drawn_for, first_inputs
+from mechanism_families import ALL, drawn_for, first_inputs, write_checkpoint
 from superactivators.errors import ModelError
 from superactivators.mechanism.anatomy import TOLERANCE, Anatomy, dissect
 from superactivators.mechanism.splits import PARTS, BlockParts, split_rows, split_table, watching_parts
@@ -146,3 +147,31 @@ def test_rows_average_over_what_tokens_are() -> None:
         assert np.isnan(row["change_fired"]) == (c == 1)
     table = split_table(rows, [0, 0, 0, 0.25])
     assert set(table["error"].to_pylist()) == {0.25}
+
+
+class Foreign(nn.Module):
+    """Attention of another library: one module without projections to be seen, and without weights by head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(width, 4, batch_first=True)
+
+    def forward(self, hidden_states: torch.Tensor, **options: Any) -> tuple[torch.Tensor, None]:
+        return self.inner(hidden_states, hidden_states, hidden_states)[0], None
+
+
+def test_attention_that_shows_no_heads_is_still_split(tmp_path: Path) -> None:
+    backbone = Backbone.from_pretrained(write_checkpoint("gpt2", tmp_path / "gpt2"), device="cpu")
+    for block in backbone.blocks:
+        block.attn = Foreign(backbone.width).eval()
+    inputs = first_inputs(backbone)
+    anatomies = dissect(backbone, inputs)
+    assert [anatomy.heads for anatomy in anatomies] == [None] * backbone.n_blocks
+    assert {anatomy.why_no_heads for anatomy in anatomies} == {
+        "no projections to queries, keys and values were found in it"
+    }
+    with outputs_of(backbone, ("attn", "mlp")) as expected:
+        found = run(backbone, anatomies, inputs)
+    for block, parts in found.items():
+        torch.testing.assert_close(parts.attention, expected[block, "attn"])
+        torch.testing.assert_close(parts.mlp, expected[block, "mlp"])
