@@ -68,13 +68,16 @@ def run_(
 @app.command()
 def report(
     study: Annotated[Path, typer.Argument(help="Study folder.")],
+    figures: Annotated[bool, typer.Option("--figures", help="Also draw figures for papers, in STUDY/figures.")] = False,
+    formats: Annotated[str, typer.Option("--figure-format", help="Any of pdf and png, with commas.")] = "pdf,png",
     json_: Json = False,
 ) -> None:
     """Write the report of a finished study again, from its results."""
     from superactivators.study.run import render_again
 
+    drawn = _draw(study, formats) if figures else {}
     path = render_again(study)
-    console.emit({"report": str(path)}, json_, lambda: console.line(f"Report: {path}"))
+    console.emit({"report": str(path), **drawn}, json_, lambda: _show_report(path, drawn.get("figures", [])))
 
 
 @app.command()
@@ -105,6 +108,22 @@ def tables(
     written = export_studies(studies, out, [part.strip() for part in formats.split(",")])
     content = {"index": str(written[0]), "files": [str(path) for path in written]}
     console.emit(content, json_, lambda: console.line(f"{len(written)} files; index: {written[0]}"))
+
+
+def _draw(study: Path, formats: str) -> dict[str, list[str]]:
+    """Write the figures of a study."""
+    from superactivators.figures.writing import write_figures
+    from superactivators.study.finished import open_studies
+
+    (held,) = open_studies([study]).values()
+    written = write_figures(held, study / "figures", [part.strip() for part in formats.split(",")])
+    return {"figures": [str(path) for path in written]}
+
+
+def _show_report(path: Path, figures: list[str]) -> None:
+    console.line(f"Report: {path}")
+    if figures:
+        console.line(f"Figures: {len(figures)} files in {Path(figures[0]).parent}")
 
 
 def _show_study(summary: dict[str, Any], path: Path) -> None:
