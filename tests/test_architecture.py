@@ -16,7 +16,7 @@ ROOT = Path(sa.__file__).parent
 GROUND = ("errors", "registry", "ragged", "ranking", "artefacts")
 ROOMS = (
     *("data", "models", "states", "concepts", "scores", "baselines"),
-    *("detection", "attribution", "analysis", "mechanism", "report", "study", "paper", "cli"),
+    *("detection", "attribution", "analysis", "mechanism", "report", "figures", "study", "paper", "cli"),
 )
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
