@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from mechanism_families import ALL, drawn_for, first_inputs
 from superactivators.attribution.rollout import eager_attention
-from superactivators.mechanism.anatomy import Anatomy, Heads, Projection, given_state
+from superactivators.mechanism.anatomy import Anatomy
+from superactivators.mechanism.calls import given_state
 from superactivators.mechanism.folding import Fold, fold
+from superactivators.mechanism.head_layout import Heads, Projection
 from superactivators.mechanism.heads import AttentionShares, head_gains
 from superactivators.mechanism.passes import attention_shares, without_head
 from superactivators.models.backbone import Backbone

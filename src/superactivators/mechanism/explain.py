@@ -17,8 +17,9 @@ from superactivators.concepts.bank import ConceptBank
 from superactivators.data.dataset import ConceptDataset
 from superactivators.detection.detector import Detector
 from superactivators.errors import StudyError, allowed
-from superactivators.mechanism.anatomy import Anatomy, Heads, dissect
+from superactivators.mechanism.anatomy import Anatomy, dissect
 from superactivators.mechanism.growth import growth_rows, growth_table
+from superactivators.mechanism.head_layout import Heads
 from superactivators.mechanism.heads import AttentionShares, head_gains
 from superactivators.mechanism.passes import (
     Directions,

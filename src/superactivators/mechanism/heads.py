@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from superactivators.mechanism.anatomy import Heads
 from superactivators.mechanism.folding import Fold
+from superactivators.mechanism.head_layout import Heads
 
 
 @final

@@ -16,8 +16,10 @@ from superactivators.attribution.rollout import eager_attention
 from superactivators.data.dataset import Sample
 from superactivators.detection.detector import Detector
 from superactivators.errors import ModelError
-from superactivators.mechanism.anatomy import Anatomy, Heads, given_state, hooks
+from superactivators.mechanism.anatomy import Anatomy
+from superactivators.mechanism.calls import given_state, hooks
 from superactivators.mechanism.folding import Fold
+from superactivators.mechanism.head_layout import Heads
 from superactivators.mechanism.heads import AttentionShares
 from superactivators.mechanism.splits import PARTS, BlockParts, watching_parts
 from superactivators.models.backbone import Backbone

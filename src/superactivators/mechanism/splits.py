@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from superactivators.errors import ModelError
-from superactivators.mechanism.anatomy import Anatomy, first_tensor, given_state, hooks, relative, tolerance
+from superactivators.mechanism.anatomy import Anatomy, tolerance
+from superactivators.mechanism.calls import first_tensor, given_state, hooks, relative
 from superactivators.models.backbone import Backbone
 
 PARTS = ("attention", "mlp", "norm")
