@@ -25,7 +25,15 @@ COMMANDS = [
     ["tables"],
     ["attribute"],
     *(["demo"], ["run"], ["extract"], ["fit"], ["evaluate"], ["detect"], ["report"], ["layers"]),
-    *(["data", "check"], ["data", "convert"], ["data", "formats"], ["data", "filler"], ["doctor"], ["paper"], ["mechanism"]),
+    *(
+        ["data", "check"],
+        ["data", "convert"],
+        ["data", "formats"],
+        ["data", "filler"],
+        ["doctor"],
+        ["paper"],
+        ["mechanism"],
+    ),
 ]
 
 
