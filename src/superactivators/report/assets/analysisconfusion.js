@@ -75,6 +75,11 @@ function heatMap(data, confusion, readout) {
     size >= 34 && cells.map(([row, column]) => svg("text", { class: "map-value", x: at(column) + size / 2, y: at(row) + size / 2 + 4, "text-anchor": "middle" }, decimal(rateOf(confusion, row, column)))),
     spot,
   );
+  /** Show a cell that the keyboard reached, scrolling a wide map to it. */
+  const reveal = (cell) => {
+    show(cell);
+    spot.scrollIntoView({ block: "nearest", inline: "nearest" });
+  };
   drawing.setAttribute("tabindex", "0");
   drawing.addEventListener("pointermove", (event) => {
     const box = drawing.getBoundingClientRect();
@@ -90,14 +95,14 @@ function heatMap(data, confusion, readout) {
     if (!move) return;
     event.preventDefault();
     if (!current) {
-      show(confusion.pairs[0] ?? cells[0]);
+      reveal(confusion.pairs[0] ?? cells[0]);
       return;
     }
     const step = (place, by) => Math.max(0, Math.min(names.length - 1, place + by));
     let next = [step(current[0], move[0]), step(current[1], move[1])];
     // The diagonal holds nothing: step over it.
     if (next[0] === next[1]) next = [step(next[0], move[0]), step(next[1], move[1])];
-    if (next[0] !== next[1]) show(next);
+    if (next[0] !== next[1]) reveal(next);
   });
   const box = scrollable("Map of confusions", drawing);
   box.removeAttribute("tabindex"); // The drawing itself takes the focus.
