@@ -162,7 +162,7 @@ def confusion(study: StudyTables, kind: str | None = None) -> Figure:
     width = PAGE if count > 7 else COLUMN
     cell = (width - 2.0) / (count + 1)
     names = shortened(concepts, 22)
-    figure = new_figure(width, max(0.13, min(cell, 0.2)) * count + 0.45 + 0.055 * max(map(len, names)))
+    figure = new_figure(width, max(max(0.13, min(cell, 0.2)) * count, 1.15) + 0.45 + 0.055 * max(map(len, names)))
     axes = figure.subplots()
     mesh = heat_map(axes, grid, names, [*names, ANY], common_range([grid, np.zeros(1)]), cell=cell, turned=True)
     axes.axvline(count, color="white", lw=3)
@@ -225,7 +225,12 @@ def _shares(axes: Axes) -> None:
         shown = [tick for tick in shown if low <= tick <= high]
         if len(shown) >= 3:
             break
-    axes.xaxis.set_major_locator(FixedLocator(shown) if len(shown) >= 2 else MaxNLocator(3))
+    apart = (high / low) ** 0.13
+    kept: list[float] = []
+    for tick in shown:
+        if not kept or tick >= kept[-1] * apart:
+            kept.append(tick)
+    axes.xaxis.set_major_locator(FixedLocator(kept) if len(kept) >= 2 else MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(_percent))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()

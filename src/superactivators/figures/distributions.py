@@ -171,9 +171,9 @@ def _histogram(axes: Axes, row: dict[str, Any] | None, cut: dict[str, Any]) -> d
         transform=axes.transAxes,
     )
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    # 2 % of room on both sides, and a quarter above for the words
+    # 2 % of room on both sides, and some above for the words
     axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
-    axes.set_ylim(0, 1.25 * max(inside.max(), outside.max()))
+    axes.set_ylim(0, 1.4 * max(inside.max(), outside.max()))
     return handles
 
 

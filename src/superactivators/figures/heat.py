@@ -12,7 +12,7 @@ from superactivators.figures.labels import thinned
 from superactivators.figures.style import HEAT, Axes, Figure
 from superactivators.report.verdicts import short
 
-ROOM = 0.23
+ROOM = 0.175
 """Inches a cell must have for a number."""
 
 
@@ -78,7 +78,7 @@ def heat_map(
                     place,
                     ha="center",
                     va="center_baseline",
-                    fontsize=5.5,
+                    fontsize=5.5 if cell >= 0.23 else 5,
                     color=_ink(mesh.cmap(mesh.norm(value))),
                 )
     if marked is not None:
@@ -98,7 +98,7 @@ def scale(figure: Figure, mesh: Any, axes: Sequence[Axes], label: str) -> None:
     bar.ax.tick_params(length=2)
 
 
-def luminance(rgb: Sequence[float]) -> float:
+def luminance(rgb: Sequence[float] | np.ndarray) -> float:
     """Relative luminance of a colour (WCAG 2): 0 is black, 1 white."""
     parts = np.asarray(rgb[:3], dtype=np.float64)
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)

@@ -126,7 +126,7 @@ def layer_methods(study: StudyTables) -> Figure:
     names, axis = site_names(sites)
     across = 1 if len(grids) == 1 or len(sites) > 26 else 2
     tallest = max(len(grid) for grid in grids.values())
-    figure, axes = panels(len(grids), across, tallest * 0.15 + 0.42, extra=0.1, width=PAGE)
+    figure, axes = panels(len(grids), across, max(0.15 * tallest, 0.4) + 0.42, extra=0.1, width=PAGE)
     ends = common_range(list(grids.values()))
     cell = (PAGE / across - 1.25) / len(sites)
     mesh: Any = None
