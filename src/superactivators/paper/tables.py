@@ -88,7 +88,7 @@ def detection(studies: Studies, separators: str) -> list[Table]:
 
 
 def kinds(studies: Studies, separators: str) -> list[Table]:
-    """Weighted test F1 of the SuperActivators by kind of vector, and what the oracle match would give."""
+    """Weighted test F1 of the SuperActivators by kind of vector."""
     names = list(dict.fromkeys(kind for study in studies.values() for kind in study.tables.summary[_f1(study)]))
     rows = []
     for cell, study in studies.items():
